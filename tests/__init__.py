@@ -1,0 +1,1 @@
+"""Resumer's tests."""

@@ -1,0 +1,38 @@
+"""What holds for every test: the marker of its folder, and Hypothesis without a time limit.
+
+A layer is a folder below `tests/`; which layers exist is listed once, as `markers` in
+pyproject.toml. Warnings are errors there as well.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+import hypothesis
+import pytest
+
+TESTS = pathlib.Path(__file__).parent
+
+# The cores are shared with other workers and a control plane: how long one example takes there
+# says nothing about the code. What else the profile of this machine says (CI has one) stays.
+hypothesis.settings.register_profile(
+    "shared-cores",
+    hypothesis.settings.get_profile(hypothesis.settings.get_current_profile_name()),
+    deadline=None,
+)
+hypothesis.settings.load_profile("shared-cores")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test with its folder, so that `-m controlplane` and the like choose a layer.
+
+    Raises:
+        pytest.UsageError: the test lies outside the folders that are registered as markers.
+    """
+    layer = item.path.relative_to(TESTS).parts[0]
+    layers = {line.partition(":")[0] for line in item.config.getini("markers")}
+    if layer not in layers:
+        raise pytest.UsageError(
+            f"{item.nodeid}: '{layer}' is no layer of tests; pyproject.toml's `markers` names them"
+        )
+    item.add_marker(layer)
