@@ -1,0 +1,409 @@
+"""The checks of the decision chain, one named function each; `decision.CHAIN` has their order and says why.
+
+A check either adds to what is known or stops the chain. Messages are for a person who reads ``kubectl describe``:
+they name the field or the object, what was found and what is wanted, and hold no times, so that they do not flap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from resumer.api import base
+from resumer.api.outcomes import Reason
+from resumer.api.policy import Ambiguity
+from resumer.core import (
+    breaker,
+    correlation,
+    events,
+    gates,
+    orders,
+    policies,
+    rules,
+    selectors,
+    workflows,
+)
+from resumer.core.case import Case, Stop
+from resumer.core.correlation import Candidate, Mismatch, Standing
+from resumer.core.gates import Misfit, Wanted
+from resumer.core.observation import End
+from resumer.core.policies import Stage
+from resumer.core.workflows import Gate, NodeStorage
+from resumer.errors import InvalidError
+
+_NAMED = 5
+"""How many workflows, gates or tasks a message names."""
+
+
+def recorded(case: Case) -> Case | Stop:
+    """This very request has not opened a gate in a life of the operator that ended before it could say so."""
+    uid = case.seen.request.metadata.uid
+    for workflow in case.seen.workflows:
+        marker = next((item for item in workflow.markers.values() if item.uid == uid), None)
+        opened = tuple(gate for gate in workflow.gates if orders.is_signed_by(gate, uid))
+        if marker is not None or opened:
+            policy = (
+                policies.choose(case.seen.policies, case.spec.policy_name, workflow.labels)
+                or case.policy
+            )
+            selector = selectors.LabelSelector.parse(
+                case.spec.label_selector or "", allow_empty=True
+            )
+            stage = policy.stage(correlation.target_stage(case.spec, policy, selector))
+            found = case.chosen(Candidate(workflow, policy, stage, Standing.RESUMED, marker))
+            whole = marker is not None and marker.is_whole_workflow
+            return found.but(gates=opened, validated=True).end(
+                Reason.WORKFLOW_UNSUSPENDED if whole else Reason.GATE_OPENED,
+                opened_message(workflow.key.name, opened, whole=whole),
+            )
+    return case
+
+
+def readable(case: Case) -> Case | Stop:
+    """The selectors can be understood."""
+    label_text, node_text = case.spec.label_selector, case.spec.node_field_selector
+    try:
+        labels = (
+            selectors.LabelSelector.parse(label_text, field="spec.labelSelector")
+            if label_text
+            else None
+        )
+        nodes = (
+            selectors.NodeFieldSelector.parse(node_text, field="spec.nodeFieldSelector")
+            if node_text
+            else None
+        )
+    except InvalidError as error:
+        return case.but(validated=False).end(Reason.INVALID_SELECTOR, str(error))
+    return case.but(label_selector=labels or selectors.LabelSelector(), node_selector=nodes)
+
+
+def under_policy(case: Case) -> Case | Stop:
+    """The policy is known, as far as it can be without the workflow: from the labels that the selector asks for."""
+    policy = policies.choose(
+        case.seen.policies, case.spec.policy_name, case.label_selector.implied()
+    )
+    if policy is None:
+        return case.end(
+            Reason.POLICY_NOT_FOUND,
+            f"policyName {case.spec.policy_name!r}: there is no valid policy of this name in the namespace",
+        )
+    stage = correlation.target_stage(case.spec, policy, case.label_selector)
+    return case.but(policy=policy, stage=policy.stage(stage))
+
+
+def event_agrees(case: Case) -> Case | Stop:
+    """The event is of the task and of the type that the request says (seed 000, section 3)."""
+    data = case.spec.correlation_data
+    refused = case.but(validated=False)
+    try:
+        event = events.normalise(data.github_event)
+    except InvalidError as error:
+        return refused.end(Reason.INVALID_OBJECT, f"correlationData.githubEvent: {error}")
+    if len(event.task_ids) > 1:
+        return refused.end(
+            Reason.TASK_MISMATCH,
+            f"the event's labels and branch name several tasks: {_names(event.task_ids)}",
+        )
+    if event.has_task_source and event.task_ids != (data.task_id,):
+        found = (
+            f"task {event.task_ids[0]!r}" if event.task_ids else "no task (none is `task-<number>`)"
+        )
+        return refused.end(
+            Reason.TASK_MISMATCH,
+            f"the event's labels or branch name {found}, correlationData.taskId is {data.task_id!r}",
+        )
+    if event.event_type is not None and event.event_type != data.event_type:
+        return refused.end(
+            Reason.EVENT_TYPE_MISMATCH,
+            f"the event says {event.event_type!r} (action {event.action!r}), "
+            f"correlationData.eventType is {data.event_type!r}",
+        )
+    return case.but(sender=event.sender)
+
+
+def event_rules_pass(case: Case) -> Case | Stop:
+    """Every rule can be understood, and those on the event hold."""
+    of_event = [
+        rule for rule in case.spec.validation_rules if rules.scope(rule) is rules.Scope.EVENT
+    ]
+    try:
+        for rule in case.spec.validation_rules:
+            rules.validate(rule)
+        checks = tuple(
+            rules.evaluate(rule, event=case.spec.correlation_data.github_event) for rule in of_event
+        )
+    except InvalidError as error:
+        return case.but(validated=False).end(Reason.INVALID_RULE, str(error))
+    return _judged(case.but(checks=checks))
+
+
+def correlated(case: Case) -> Case | Stop:
+    """Exactly one live workflow is meant, and it is in the stage; `correlation` has the picture."""
+    case = case.but(from_watch=True)
+    found = list(
+        correlation.candidates(
+            case.spec, case.label_selector, case.seen.workflows, case.seen.policies
+        )
+    )
+    for item in found:
+        if isinstance(item, Mismatch):
+            return case.but(validated=False).end(item.reason, item.message)
+    groups = _by_standing(item for item in found if isinstance(item, Candidate))
+    if groups[Standing.THERE]:
+        return _one_of(case, groups[Standing.THERE])
+    if groups[Standing.AHEAD]:
+        return _early(case.chosen(groups[Standing.AHEAD][0]))
+    if not case.seen.fresh:
+        return case.look(
+            "no live workflow of this task is left to wait for; a finished one may match"
+        )
+    if groups[Standing.RESUMED]:
+        return _resumed_before(case.chosen(groups[Standing.RESUMED][0]))
+    if groups[Standing.PASSED]:
+        return _late(case.chosen(groups[Standing.PASSED][0]))
+    return case.end(Reason.WORKFLOW_NOT_FOUND, f"there is no workflow {_description(case)}")
+
+
+def within_reach(case: Case) -> Case | Stop:
+    """The node status of the workflow can be read."""
+    workflow = case.workflow
+    if workflow.storage is NodeStorage.OFFLOADED:
+        return case.end(
+            Reason.NODE_STATUS_OFFLOADED,
+            f"the node status of workflow {workflow.key.name!r} is offloaded to the database of Argo's controller; "
+            "resume it through the Argo Server",
+        )
+    if workflow.problem:
+        return case.end(
+            Reason.MALFORMED_WORKFLOW, f"workflow {workflow.key.name!r}: {workflow.problem}"
+        )
+    if not workflow.unpacked:
+        return case.look("the node status is compressed")
+    return case
+
+
+def at_gate(case: Case) -> Case | Stop:
+    """A gate is open, it is the one meant, and it opened in time."""
+    wanted = Wanted(case.node_selector, case.stage, case.policy)
+    found = gates.open_gates(case.workflow, wanted)
+    if not found:
+        if case.workflow.suspended and not wanted.named:
+            return case.but(lift_suspend=True)
+        return _no_gate(case, wanted)
+    if len(found) > 1 and not case.spec.all_gates:
+        return case.end(
+            Reason.SEVERAL_GATES,
+            f"{len(found)} open gates of workflow {case.workflow.key.name!r} match: "
+            f"{_names(gate.display_name for gate in found)}; "
+            "name one with nodeFieldSelector, or say allGates: true",
+        )
+    late = next((gate for gate in found if _opened_after(gate, case.deadline)), None)
+    if late is not None:
+        return case.end(
+            Reason.DEADLINE_EXCEEDED,
+            f"gate {late.display_name!r} of workflow {case.workflow.key.name!r} opened only after the deadline",
+        )
+    return case.but(gates=found, lift_suspend=case.spec.all_gates and case.workflow.suspended)
+
+
+def workflow_rules_pass(case: Case) -> Case | Stop:
+    """The rules on the workflow hold, now that its gate is open."""
+    wanted = [
+        rule for rule in case.spec.validation_rules if rules.scope(rule) is not rules.Scope.EVENT
+    ]
+    body = case.seen.bodies.get(case.workflow.uid)
+    if body is None and any(rules.scope(rule) is rules.Scope.WORKFLOW for rule in wanted):
+        return case.look("a rule asks for more of the workflow than its labels")
+    try:
+        checks = tuple(
+            rules.evaluate(rule, event={}, labels=case.workflow.labels, workflow=body or {})
+            for rule in wanted
+        )
+    except InvalidError as error:
+        return case.but(validated=False).end(Reason.INVALID_RULE, str(error))
+    return _judged(case.but(checks=(*case.checks, *checks)))
+
+
+def parameters_fit(case: Case) -> Case | Stop:
+    """The values are data and not templates (argo evaluates them again), and the gates take them."""
+    given = {parameter.name: parameter.value for parameter in case.spec.resume_parameters}
+    templated = next((name for name, value in given.items() if "{{" in value), None)
+    if templated is not None and not case.stage.allow_templates:
+        return case.but(validated=False).end(
+            Reason.TEMPLATE_IN_PARAMETER,
+            f"resumeParameters {templated!r} contains `{{{{`, which Argo would evaluate as a template; "
+            "take it out, or let the stage's policy say allowTemplates: true",
+        )
+    filled = gates.fill(case.gates, given)
+    if isinstance(filled, Misfit):
+        return case.but(validated=False).end(filled.reason, filled.message)
+    return case.but(fills=filled, validated=True)
+
+
+def meant(case: Case) -> Case | Stop:
+    """The request is no dry run."""
+    if case.spec.dry_run:
+        target = _names(gate.display_name for gate in case.gates) or "spec.suspend"
+        return case.end(
+            Reason.WOULD_RESUME,
+            f"would resume {target} of workflow {case.workflow.key.name!r}; nothing was written",
+        )
+    return case
+
+
+def attempt_due(case: Case) -> Case | Stop:
+    """The next attempt is due, after the ones that failed."""
+    status = case.seen.request.status
+    due = status.retry.next_attempt_time if status.retry else None
+    if due is None or due <= case.now:
+        return case
+    limited = status.reason == Reason.RATE_LIMITED
+    return case.end(
+        Reason.RATE_LIMITED if limited else Reason.API_UNAVAILABLE, status.message or "", until=due
+    )
+
+
+def circuit_closed(case: Case) -> Case | Stop:
+    """The circuit breaker of the stage lets an attempt through."""
+    current = case.seen.breakers.get(case.stage.name)
+    if current is None:
+        return case
+    verdict = breaker.admit(current, case.stage.breaker, case.seen.request.metadata.uid, case.now)
+    if isinstance(verdict, breaker.Refused):
+        return Stop(case, held(case.stage, verdict))
+    return case
+
+
+def held(stage: Stage, refused: breaker.Refused) -> End:
+    """The end of a request that the circuit breaker of its stage holds back."""
+    return End(
+        Reason.BREAKER_OPEN,
+        f"too many attempts in stage {stage.name!r} failed in a row; the request is held, "
+        "and no attempt of it is used up",
+        until=refused.until,
+    )
+
+
+def opened_message(workflow: str, opened: Sequence[Gate], *, whole: bool) -> str:
+    """What a resume did, in one sentence."""
+    if whole:
+        return f"lifted spec.suspend of workflow {workflow!r}"
+    names = _names(gate.display_name for gate in opened)
+    return f"opened {names or 'the gate'} of workflow {workflow!r}"
+
+
+def _by_standing(found: Iterable[Candidate]) -> dict[Standing, list[Candidate]]:
+    """The candidates by how they stand, the newest first."""
+    newest_first = sorted(
+        found, key=lambda item: (item.workflow.created, item.workflow.key.name), reverse=True
+    )
+    return {
+        standing: [item for item in newest_first if item.standing is standing]
+        for standing in Standing
+    }
+
+
+def _one_of(case: Case, there: Sequence[Candidate]) -> Case | Stop:
+    newest = case.chosen(there[0])
+    if len(there) == 1:
+        return newest
+    match newest.stage.ambiguity:
+        case Ambiguity.NEWEST:
+            return newest
+        case Ambiguity.NEWEST_CANCEL_OTHERS:
+            return newest.but(superseded=tuple(item.workflow for item in there[1:]))
+        case _:
+            return case.but(policy=newest.policy, stage=newest.stage).end(
+                Reason.SEVERAL_WORKFLOWS,
+                f"{len(there)} live workflows match {_description(case)}: "
+                f"{_names(item.workflow.key.name for item in there)}",
+            )
+
+
+def _early(case: Case) -> Stop:
+    current = _names(correlation.stages_of(case.workflow, case.policy))
+    place = (
+        f"in stage {current}" if current else f"without a stage (label {case.policy.stage_label!r})"
+    )
+    return case.end(
+        Reason.STAGE_NOT_REACHED,
+        f"workflow {case.workflow.key.name!r} is {place}; the request is for stage {case.stage.name!r}",
+    )
+
+
+def _resumed_before(case: Case) -> Stop:
+    marker = case.candidate.marker if case.candidate else None
+    by = f"workflowresume/{marker.name}" if marker else "another request"
+    what = (
+        f"stage {case.stage.name!r}"
+        if case.stage.name
+        else f"event {case.spec.correlation_data.event_type!r}"
+    )
+    return case.but(resumed_by=by).end(
+        Reason.STAGE_ALREADY_RESUMED,
+        f"{what} of workflow {case.workflow.key.name!r} was resumed by {by}",
+    )
+
+
+def _late(case: Case) -> Stop:
+    workflow = case.workflow
+    if workflow.finished:
+        return case.end(
+            Reason.WORKFLOW_FINISHED,
+            f"workflow {workflow.key.name!r} has finished ({workflow.phase or 'completed'})",
+        )
+    current = _names(correlation.stages_of(workflow, case.policy))
+    return case.end(
+        Reason.STAGE_PASSED,
+        f"workflow {workflow.key.name!r} is in stage {current} already, past stage {case.stage.name!r}",
+    )
+
+
+def _no_gate(case: Case, wanted: Wanted) -> Stop:
+    opened = None if case.stage.repeatable else gates.opened_gate(case.workflow, wanted)
+    if opened is None:
+        which = "matching gate" if wanted.named else "gate"
+        return case.end(
+            Reason.GATE_NOT_OPEN, f"no {which} of workflow {case.workflow.key.name!r} is suspended"
+        )
+    by = orders.opener(opened)
+    return case.but(resumed_by=by).end(
+        Reason.GATE_ALREADY_OPENED,
+        f"gate {opened.display_name!r} of workflow {case.workflow.key.name!r} was opened by {by}",
+    )
+
+
+def _judged(case: Case) -> Case | Stop:
+    failed = [check for check in case.checks if not check.passed]
+    if not failed:
+        return case
+    first = failed[0]
+    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    return case.but(validated=False).end(
+        Reason.RULE_FAILED,
+        f"rule {first.field!r} {first.operator} {first.expected!r}: found {first.actual!r}{more}",
+    )
+
+
+def _opened_after(gate: Gate, deadline: datetime) -> bool:
+    opened = workflows.moment(gate.started_at)
+    return opened is not None and opened > deadline
+
+
+def _description(case: Case) -> str:
+    """What the request looks for, in words."""
+    parts = [f"named {case.spec.workflow_name!r}"] if case.spec.workflow_name else []
+    if case.label_selector.requirements:
+        others, _ = case.label_selector.without(case.policy.stage_label)
+        parts.append(
+            f"with labels {base.truncate(str(others), 200)!r}" if others.requirements else ""
+        )
+    parts.append(f"with {case.policy.task_label}={case.spec.correlation_data.task_id}")
+    return " and ".join(part for part in parts if part)
+
+
+def _names(items: Iterable[str]) -> str:
+    found = [repr(base.truncate(item, 64)) for item in items]
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return ", ".join(found[:_NAMED]) + more

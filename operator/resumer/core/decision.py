@@ -1,0 +1,79 @@
+"""The decision: one request, everything known about it, and the time, make one `Decision`. Pure.
+
+`CHAIN` is the specification. What can be said from the request alone comes first, so that a request that can never
+succeed is refused at once; what depends on the workflow comes when its gate is open, so that an early event waits.
+
+Two rules stand around the chain. Nothing is decided for good from the watch's view of a workflow, which can be stale:
+before an end that rests on it, the workflows are read. And a request that would wait past its deadline has expired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from resumer.api.outcomes import Outcome, Reason
+from resumer.core import checks, orders
+from resumer.core.case import Case, Stop
+from resumer.core.observation import Decision, End, Look, Observation, Resume
+
+CHAIN: tuple[Callable[[Case], Case | Stop], ...] = (
+    checks.recorded,  # first: a resume that happened is a fact, whatever is found wrong now
+    checks.readable,
+    checks.under_policy,
+    checks.event_agrees,
+    checks.event_rules_pass,  # from here on, the workflow is needed
+    checks.correlated,
+    checks.within_reach,
+    checks.at_gate,
+    checks.workflow_rules_pass,  # only now: an early event must not fail on labels that are still to come
+    checks.parameters_fit,
+    checks.meant,
+    checks.attempt_due,
+    checks.circuit_closed,  # last: whoever is stopped here lacks nothing but a working API server
+)
+
+
+def decide(seen: Observation, now: datetime) -> Decision:
+    """Decides what to do about a request now.
+
+    Args:
+        seen: What is known.
+        now: The time, for deadlines, waits and the trace that a resume leaves.
+    """
+    case = Case(seen, now)
+    for check in CHAIN:
+        result = check(case)
+        if isinstance(result, Stop):
+            return _stopped(result.case, result.what)
+        case = result
+    order = orders.build(
+        seen.request,
+        case.stage,
+        case.workflow,
+        tuple(zip(case.gates, case.fills, strict=True)),
+        lift_suspend=case.lift_suspend,
+        sender=case.sender,
+        superseded=case.superseded,
+        now=now,
+    )
+    return Decision(Resume(order), case.facts)
+
+
+def _stopped(case: Case, what: End | Look) -> Decision:
+    if isinstance(what, Look):
+        return Decision(what, case.facts)
+    outcome = what.reason.outcome
+    if outcome is Outcome.WAITING:
+        if case.now < case.deadline:
+            return Decision(End(what.reason, what.message, case.deadline), case.facts)
+        what = End(Reason.DEADLINE_EXCEEDED, f"waited until the deadline, but {what.message}")
+        outcome = what.reason.outcome
+    if (
+        outcome.terminal
+        and outcome is not Outcome.DRY_RUN
+        and case.from_watch
+        and not case.seen.fresh
+    ):
+        return Decision(Look(f"{what.reason} rests on the watch"), case.facts)
+    return Decision(what, case.facts)

@@ -1,0 +1,145 @@
+"""Which gates of one workflow a request means, and what they hand to the next step.
+
+The rules are DESIGN's "The gate" and "Never more than asked": a request opens the gate it names, else the gate of its
+stage, else the only one that is open; never a ``duration`` delay that it does not name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from resumer.api.outcomes import Reason
+from resumer.core import selectors
+from resumer.core.policies import Policy, Stage
+from resumer.core.workflows import SUCCEEDED, Gate, WorkflowView
+
+_IDENTIFYING = ("displayName", "name", "id", "inputs.parameters.")
+"""Fields that tell one gate from another of the same template."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request and its stage say about the gate."""
+
+    selector: selectors.NodeFieldSelector | None
+    """The request's own nodeFieldSelector."""
+    stage: Stage
+    policy: Policy
+
+    def matches(self, gate: Gate) -> bool:
+        """True if this gate, in whatever phase, is one that the request means."""
+        if not self._in_stage(gate):
+            return False
+        if self.selector is not None:
+            return self.selector.matches(gate.field)
+        if gate.delay:
+            return False
+        return self.stage.node_selector is None or self.stage.node_selector.matches(gate.field)
+
+    @property
+    def named(self) -> bool:
+        """True if the gate is named at all; else it is simply the one that is open."""
+        return self.selector is not None or self.stage.node_selector is not None
+
+    @property
+    def exact(self) -> bool:
+        """True if what matches can be no other stage's gate, so that finding it opened proves that we come after."""
+        if self.policy.stage_parameter and self.stage.name:
+            return True
+        if self.selector is not None:
+            return any(
+                not term.negated and term.field.startswith(_IDENTIFYING)
+                for term in self.selector.terms
+            )
+        return self.policy.owns_gate(self.stage)
+
+    def _in_stage(self, gate: Gate) -> bool:
+        if not (self.policy.stage_parameter and self.stage.name):
+            return True
+        stage = gate.input(self.policy.stage_parameter)
+        return stage is None or stage == self.stage.name
+
+
+def open_gates(workflow: WorkflowView, wanted: Wanted) -> tuple[Gate, ...]:
+    """The gates that wait and that the request means, in the order of their names."""
+    found = (gate for gate in workflow.gates if gate.is_open and wanted.matches(gate))
+    return tuple(sorted(found, key=lambda gate: (gate.name, gate.id)))
+
+
+def opened_gate(workflow: WorkflowView, wanted: Wanted) -> Gate | None:
+    """The gate that the request means and that somebody opened before, if that is beyond doubt."""
+    if not wanted.exact:
+        return None
+    found = [gate for gate in workflow.gates if gate.phase == SUCCEEDED and wanted.matches(gate)]
+    return max(found, key=lambda gate: gate.started_at, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One supplied output and the value it gets."""
+
+    index: int
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Why the parameters of a request do not fit the gates."""
+
+    reason: Reason
+    message: str
+
+
+def fill(
+    gates: Sequence[Gate], parameters: Mapping[str, str]
+) -> tuple[tuple[Fill, ...], ...] | Misfit:
+    """Computes the supplied outputs of each gate: the request's value, else the default.
+
+    Argo's own ``resume`` with a selector leaves outputs without a value, and the workflow is then stuck for good
+    (updateSuspendedNode, workflow/util/util.go); here that is refused before anything is written.
+    """
+    declared = {output.name for gate in gates for output in gate.outputs}
+    for name in parameters:
+        if name not in declared:
+            known = ", ".join(sorted(declared)) or "none"
+            return Misfit(
+                Reason.UNKNOWN_PARAMETER,
+                f"resumeParameters names {name!r}, which is no supplied output of the gate (it has: {known})",
+            )
+    filled = []
+    for gate in gates:
+        fills = []
+        for output in gate.outputs:
+            value = _value(gate, output.name, parameters)
+            if isinstance(value, Misfit):
+                return value
+            if value is not None:
+                fills.append(Fill(output.index, output.name, value))
+        filled.append(tuple(fills))
+    return tuple(filled)
+
+
+def _value(gate: Gate, name: str, parameters: Mapping[str, str]) -> str | None | Misfit:
+    """The value to write into one output; None if it needs none."""
+    output = next(item for item in gate.outputs if item.name == name)
+    value = parameters.get(name, output.default)
+    if not output.supplied:
+        if name in parameters and output.value != parameters[name]:
+            return Misfit(
+                Reason.PARAMETER_ALREADY_SET,
+                f"output {name!r} of gate {gate.display_name!r} has a value already; resumeParameters may not change it",
+            )
+        return None
+    if value is None:
+        return Misfit(
+            Reason.MISSING_PARAMETER,
+            f"output {name!r} of gate {gate.display_name!r} has no default; give it a value in resumeParameters",
+        )
+    if output.allowed and value not in output.allowed:
+        return Misfit(
+            Reason.VALUE_NOT_ALLOWED,
+            f"output {name!r} of gate {gate.display_name!r} must be one of {', '.join(output.allowed)}",
+        )
+    return value

@@ -1,0 +1,143 @@
+"""The order for one resume: what must hold on the Workflow and what is changed, as values.
+
+Argo's own resume is the model (``updateSuspendedNode`` and ``LabelActor``): phase Succeeded, finishedAt, a message
+that names who did it, supplied outputs, the action label; the label of the actor where the event names one, and none
+left over from an earlier actor. The marker is ours (DESIGN, "Never more than asked").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+from resumer.api import base, constants
+from resumer.api.resume import WorkflowResume
+from resumer.core import correlation
+from resumer.core.gates import Fill
+from resumer.core.observation import GateOrder, ResumeOrder
+from resumer.core.policies import Stage
+from resumer.core.workflows import SUCCEEDED, Gate, Marker, WorkflowView
+
+_BY = "Resumed by: workflowresume/"
+_MESSAGE_LIMIT = 512
+
+
+def build(
+    request: WorkflowResume,
+    stage: Stage,
+    workflow: WorkflowView,
+    gates: Sequence[tuple[Gate, tuple[Fill, ...]]],
+    *,
+    lift_suspend: bool,
+    sender: str | None,
+    superseded: tuple[WorkflowView, ...],
+    now: datetime,
+) -> ResumeOrder:
+    """Puts together the order that opens these gates of this workflow for this request.
+
+    Args:
+        request: Who asks.
+        stage: The stage, or one without a name.
+        workflow: The workflow, as the decision saw it.
+        gates: The gates with the outputs they get; none for a whole-workflow suspend.
+        lift_suspend: Remove ``spec.suspend``.
+        sender: Who caused the event, where it says so.
+        superseded: Older workflows to terminate first.
+        now: The time of the resume.
+    """
+    metadata, spec = request.metadata, request.spec
+    first = gates[0][0] if gates else None
+    labels = {
+        **stage.set_labels,
+        **spec.set_labels,
+        constants.LABEL_ACTION: constants.ACTION_RESUME,
+    }
+    actor = _label_value(sender or "")
+    if actor:
+        labels[constants.LABEL_ACTOR] = actor
+    of_actors = (constants.LABEL_ACTOR, constants.LABEL_ACTOR_EMAIL, constants.LABEL_ACTOR_USERNAME)
+    finished_at = base.rfc3339(now.replace(microsecond=0))
+    return ResumeOrder(
+        key=workflow.key,
+        uid=workflow.uid,
+        resource_version=workflow.resource_version,
+        storage=workflow.storage,
+        gates=tuple(
+            GateOrder(
+                gate.id, gate.started_at, gate.display_name, _message(gate.message, request), fills
+            )
+            for gate, fills in gates
+        ),
+        lift_suspend=lift_suspend,
+        labels=labels,
+        stale_labels=tuple(
+            key for key in of_actors if key in workflow.labels and key not in labels
+        ),
+        marker_key=correlation.marker_key(stage.name, spec.correlation_data.event_type),
+        marker=Marker(
+            workflow_uid=workflow.uid,
+            node_id=first.id if first else constants.WHOLE_WORKFLOW,
+            started_at=first.started_at if first else "",
+            name=metadata.name,
+            uid=metadata.uid,
+            time=finished_at,
+        ),
+        finished_at=finished_at,
+        has_annotations=workflow.has_annotations,
+        has_labels=workflow.has_labels,
+        superseded=superseded,
+    )
+
+
+def applied(workflow: WorkflowView, order: ResumeOrder) -> WorkflowView:
+    """The workflow as it is right after the write, until the watch shows it."""
+    opened = {gate.id: gate.message for gate in order.gates}
+    return dataclasses.replace(
+        workflow,
+        labels={
+            **{
+                key: value
+                for key, value in workflow.labels.items()
+                if key not in order.stale_labels
+            },
+            **order.labels,
+        },
+        suspended=workflow.suspended and not order.lift_suspend,
+        gates=tuple(
+            dataclasses.replace(gate, phase=SUCCEEDED, message=opened[gate.id])
+            if gate.id in opened
+            else gate
+            for gate in workflow.gates
+        ),
+        markers={**workflow.markers, order.marker_key: order.marker},
+        has_annotations=True,
+        has_labels=True,
+    )
+
+
+def is_signed_by(gate: Gate, uid: str) -> bool:
+    """True if the message of a gate says that the request with this uid opened it."""
+    return bool(uid) and _BY in gate.message and f"(uid {uid})" in gate.message
+
+
+def opener(gate: Gate) -> str:
+    """Who opened a gate, from its message, in words for a person."""
+    text = gate.message.rpartition("Resumed by: ")[2].strip()
+    if text:
+        return base.truncate(text, 200)
+    return "its duration" if gate.delay else "somebody else"
+
+
+def _message(before: str, request: WorkflowResume) -> str:
+    signature = f"{_BY}{request.metadata.name} (uid {request.metadata.uid})"
+    if not before:
+        return signature
+    return f"{base.truncate(before, _MESSAGE_LIMIT)}; {signature}"
+
+
+def _label_value(text: str) -> str:
+    """A name as a label value, the way Argo's server writes it (``dnsFriendly``, creator.go)."""
+    value = re.sub(r"[^-_.a-zA-Z0-9]", "-", text)[-63:]
+    return value.strip("-_.")

@@ -1,0 +1,173 @@
+"""Policies as the decision uses them: every field resolved, every selector parsed, frozen.
+
+A stage takes each setting from itself, else from the policy's ``defaults``, else from the built-in values, which are
+those of seed 000 (four suspension points, three attempts, 2 s doubled up to 30 s, five failures for 30 s).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from resumer.api import policy as api
+from resumer.core import backoff, breaker, selectors
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One suspension point with all its settings."""
+
+    name: str
+    """Empty for the settings of requests without a stage."""
+    node_selector: selectors.NodeFieldSelector | None
+    """The stage's own gate, or None where the policy does not say."""
+    retry: backoff.RetryStrategy
+    breaker: breaker.BreakerSettings
+    ambiguity: api.Ambiguity
+    deadline_seconds: int
+    repeatable: bool
+    allow_templates: bool
+    set_labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How the workflows of one kind are resumed."""
+
+    name: str
+    """Empty for the built-in policy."""
+    created: str
+    """RFC3339; the older of two policies wins."""
+    selector: selectors.LabelSelector | None
+    """None matches nothing, the empty one everything, as everywhere in Kubernetes."""
+    task_label: str
+    stage_label: str
+    stage_parameter: str
+    stages: tuple[Stage, ...]
+    """In the order a workflow passes them."""
+    fallback: Stage
+    """The settings of a stage that the policy does not list, and of requests without a stage."""
+    stage_by_event: Mapping[str, str]
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """True if the policy is for workflows with these labels."""
+        return self.selector is not None and self.selector.matches(labels)
+
+    def stage(self, name: str) -> Stage:
+        """The settings of a stage, listed or not."""
+        listed = next((stage for stage in self.stages if stage.name == name), None)
+        return listed or dataclasses.replace(self.fallback, name=name)
+
+    def position(self, name: str) -> int | None:
+        """The place of a stage in the order, or None for one that the policy does not list."""
+        return next((index for index, stage in enumerate(self.stages) if stage.name == name), None)
+
+    def owns_gate(self, stage: Stage) -> bool:
+        """True if the stage's gate selector means this stage alone."""
+        same = [other for other in self.stages if other.node_selector == stage.node_selector]
+        return stage.node_selector is not None and len(same) == 1
+
+
+def resolve(name: str, created: str, spec: api.WorkflowResumePolicySpec) -> Policy:
+    """Makes a policy ready for use.
+
+    Raises:
+        InvalidError: A selector cannot be parsed.
+    """
+    stages = tuple(_stage(item.name, item, spec.defaults) for item in spec.stages)
+    return Policy(
+        name=name,
+        created=created,
+        selector=_workflow_selector(spec),
+        task_label=spec.task_label,
+        stage_label=spec.stage_label,
+        stage_parameter=spec.stage_parameter,
+        stages=stages,
+        fallback=_stage("", api.StageSettings(), spec.defaults),
+        stage_by_event={kind: item.name for item in spec.stages for kind in item.event_types},
+    )
+
+
+def choose(
+    policies: Iterable[Policy], requested: str | None, labels: Mapping[str, str]
+) -> Policy | None:
+    """The policy in force for a workflow.
+
+    Args:
+        policies: All valid policies of the namespace.
+        requested: The ``policyName`` of the request, or None.
+        labels: The labels of the workflow.
+
+    Returns:
+        The requested policy, or None if there is no such one; else the oldest (then first by name) of those whose
+        workflowSelector matches, as Gateway API settles conflicts; else the built-in one.
+    """
+    ordered = sorted(policies, key=lambda policy: (policy.created, policy.name))
+    if requested:
+        return next((policy for policy in ordered if policy.name == requested), None)
+    return next((policy for policy in ordered if policy.matches(labels)), BUILT_IN)
+
+
+def _workflow_selector(spec: api.WorkflowResumePolicySpec) -> selectors.LabelSelector | None:
+    if spec.workflow_selector is None:
+        return None
+    mapping = spec.workflow_selector.model_dump(by_alias=True, exclude_none=True)
+    return selectors.LabelSelector.from_mapping(
+        mapping, field="spec.workflowSelector", allow_empty=True
+    )
+
+
+def _stage(name: str, own: api.StageSettings, defaults: api.StageSettings) -> Stage:
+    def pick(get: str, builtin: _T) -> _T:
+        for settings in (own, defaults):
+            value: _T | None = getattr(settings, get)
+            if value is not None:
+                return value
+        return builtin
+
+    selector = pick("node_field_selector", "")
+    field = f"spec.stages[{name}].nodeFieldSelector"
+    return Stage(
+        name=name,
+        node_selector=selectors.NodeFieldSelector.parse(selector, field=field)
+        if selector
+        else None,
+        retry=_retry(pick("retry", api.RetrySettings())),
+        breaker=_breaker(pick("circuit_breaker", api.CircuitBreakerSettings())),
+        ambiguity=pick("ambiguity", api.Ambiguity.FAIL),
+        deadline_seconds=pick("deadline_seconds", 900),
+        repeatable=pick("repeatable", False),
+        allow_templates=pick("allow_templates", False),
+        set_labels=pick("set_labels", {}),
+    )
+
+
+def _given(spec: api.RetrySettings | api.CircuitBreakerSettings) -> dict[str, Any]:
+    return {name: value for name, value in spec if value is not None}
+
+
+def _retry(spec: api.RetrySettings) -> backoff.RetryStrategy:
+    return dataclasses.replace(backoff.RetryStrategy(), **_given(spec))
+
+
+def _breaker(spec: api.CircuitBreakerSettings) -> breaker.BreakerSettings:
+    return dataclasses.replace(breaker.BreakerSettings(), **_given(spec))
+
+
+BUILT_IN = resolve(
+    "",
+    "",
+    api.WorkflowResumePolicySpec(
+        stages=(
+            api.Stage(name="waiting-pr-created", event_types=("pr-created",)),
+            api.Stage(name="waiting-ready-for-qa", event_types=("pr-labeled-ready",)),
+            api.Stage(name="waiting-pr-approved", event_types=("pr-approved",)),
+            api.Stage(name="waiting-task-complete", event_types=("task-completed",)),
+        )
+    ),
+)
+"""The policy in force where a namespace has none that matches (seed 000)."""

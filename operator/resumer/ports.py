@@ -1,0 +1,126 @@
+"""What the services need from the outside, as small Protocols; adapters and telemetry implement them.
+
+Every method that talks to the API server raises the classes of `resumer.errors` and nothing else. The write that
+resumes stands alone behind `ResumeBackend`, so that another way to resume (an Argo Server, Argo's proposed
+WorkflowAction kind) is a second implementation and not a change of the services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from resumer.core.breaker import Breaker
+from resumer.core.keys import Key
+from resumer.core.observation import ResumeOrder
+
+Body = Mapping[str, Any]
+"""A Kubernetes object as plain JSON; never modified by who receives it."""
+
+
+class Clock(Protocol):
+    """Time and chance, so that everything that depends on them is repeatable in a test."""
+
+    def now(self) -> datetime:
+        """The time of day, aware, in UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never jumps; only differences mean something."""
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+
+
+class Workflows(Protocol):
+    """Reading Workflows, and stopping a superseded one."""
+
+    async def read(self, key: Key) -> Body | None:
+        """The Workflow as it is now, or None where there is none."""
+
+    async def find(self, namespace: str, label: str, value: str) -> Sequence[Body]:
+        """The Workflows of a namespace with this label, live and finished."""
+
+    async def terminate(self, key: Key, uid: str) -> None:
+        """Sets ``spec.shutdown: Terminate`` on exactly this Workflow (seed 000, scenario 2)."""
+
+
+class ResumeBackend(Protocol):
+    """The one write to a Workflow that resumes it."""
+
+    async def resume(self, order: ResumeOrder) -> None:
+        """Opens exactly the gates of the order, atomically, or nothing.
+
+        Raises:
+            PreconditionError: The Workflow is no longer as the order expects; nothing was written.
+            NotFoundError: There is no such Workflow any more.
+            TransientError: The write may or may not have been carried out; read to know.
+            PermanentError: The API server refuses the write, now and later.
+        """
+
+
+class Requests(Protocol):
+    """Writing to WorkflowResume objects."""
+
+    async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> Body:
+        """Replaces the whole status of exactly this WorkflowResume and returns the new object.
+
+        Raises:
+            NotFoundError: The object is gone, or was recreated under its name.
+        """
+
+    async def delete(self, key: Key, uid: str, resource_version: str) -> None:
+        """Deletes exactly this version of this WorkflowResume; gone already is success."""
+
+    def finished(self) -> AsyncIterator[Body]:
+        """All WorkflowResumes with a terminal outcome, page by page, in all watched namespaces."""
+
+
+class Policies(Protocol):
+    """Writing to WorkflowResumePolicy objects."""
+
+    async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> Body:
+        """Replaces the whole status of exactly this policy and returns the new object."""
+
+
+class Breakers(Protocol):
+    """The persisted circuit breakers, one object per namespace and stage."""
+
+    async def read(self, namespace: str, stage: str) -> tuple[Breaker, str]:
+        """The breaker and the version to compare with; a closed one and ``""`` where none is stored."""
+
+    async def write(self, namespace: str, stage: str, breaker: Breaker, version: str) -> str:
+        """Stores the breaker if its version is still the given one, and returns the new version.
+
+        Raises:
+            PreconditionError: Somebody else wrote it first: read again.
+        """
+
+
+class Events(Protocol):
+    """Kubernetes Events: best effort, never waited for, never the record of truth."""
+
+    def publish(self, regarding: Body, *, warning: bool, reason: str, message: str) -> None:
+        """Queues an Event about an object; under a flood it is dropped and counted."""
+
+
+class Telemetry(Protocol):
+    """What is measured. Stage names are those of policies, or ``other``: never free text of a user."""
+
+    def decided(self, stage: str, outcome: str, reason: str) -> None:
+        """A WorkflowResume got a new outcome or a new reason."""
+
+    def attempted(self, stage: str, result: str) -> None:
+        """One attempt to write to a Workflow ended: ``Done``, ``Conflict``, ``Transient``, ``Permanent``."""
+
+    def resumed(self, stage: str, since_created: float, since_open: float) -> None:
+        """A gate was opened, so many seconds after the request was created and after the gate began to wait."""
+
+    def breaker_changed(self, namespace: str, stage: str, before: str, after: str) -> None:
+        """A circuit breaker went from one state to another."""
+
+    def queue_changed(self, ready: int, delayed: int, running: int) -> None:
+        """The reconcile queue's depth."""
+
+    def reconciled(self, seconds: float, error: str) -> None:
+        """One pass over one WorkflowResume took so long; ``error`` is the class of what it raised, or ``""``."""
