@@ -1,0 +1,49 @@
+"""Writing the status of exactly one object of ours.
+
+The API server ignores a uid in a merge patch of a status, so the object is pinned by the `test` of a JSON-Patch; and as
+that cannot merge, the status has to be complete. The operator is the only writer of these statuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from resumer import errors, ports
+from resumer.adapters import kube
+from resumer.api import constants
+from resumer.core.keys import Key
+
+
+async def replace(
+    client: kube.KubeClient, plural: str, key: Key, uid: str, status: Mapping[str, Any]
+) -> ports.Body:
+    """Replaces the whole status of exactly this object and returns the new object.
+
+    Args:
+        client: Makes the call.
+        plural: The resource.
+        key: The object.
+        uid: Its uid.
+        status: The status as it shall be.
+
+    Raises:
+        NotFoundError: The object is gone, or was recreated under its name.
+        TransientError: It may have been written, unless `sent` is False.
+        PermanentError: Refused, now and later.
+    """
+    operations = [
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "add", "path": "/status", "value": status},
+    ]
+    at = kube.path(constants.API_VERSION, plural, key.namespace, key.name, "status")
+    try:
+        return await client.patch(at, operations, kube.PatchType.JSON)
+    except errors.PreconditionError as error:
+        if error.status != 422:
+            raise
+        raise errors.NotFoundError(
+            f"{plural} {key} is no longer the one with uid {uid}",
+            status=error.status,
+            reason="OtherUid",
+        ) from error

@@ -1,0 +1,257 @@
+"""``resumer run``: the operator itself.
+
+Turns options and environment variables into `resumer.settings.Settings`, sets up the logs and hands
+over to what `resumer.__main__` gave it to start. Whatever decides anything lies behind that call, and is imported only
+when the command runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+from typer.models import OptionInfo
+
+from resumer import errors, settings
+from resumer.cli import options
+
+_DEFAULTS = settings.Settings()
+_NO_PORT = "none"
+
+_SCOPE = "What to work on"
+_CONNECTION = "The API server"
+_LOGS = "Logs"
+_PROBES = "Metrics and health"
+_LIMITS = "Limits"
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number of seconds") from None
+
+
+# typer's own conversion says neither what was found nor what is meant.
+_NUMBERS: dict[str, Callable[[str], float]] = {"COUNT": _whole, "SECONDS": _seconds}
+
+
+def _option(panel: str, field: str, metavar: str, text: str, also: str = "") -> OptionInfo:
+    """An option for a field of the settings, with its variable and its place in the help.
+
+    Args:
+        panel: The heading it stands under.
+        field: The field of the settings.
+        metavar: What kind of value it takes, for the help.
+        text: What it does.
+        also: A second environment variable, read where the first is not set.
+    """
+    first = options.variable(field)
+    info = typer.Option(
+        options.flag(field),
+        metavar=metavar,
+        envvar=[first, also] if also else first,
+        help=text,
+        rich_help_panel=panel,
+        parser=_NUMBERS.get(metavar),
+    )
+    assert isinstance(info, OptionInfo)
+    return info
+
+
+Operate = Callable[[settings.Settings], int]
+"""Starts the operator, and returns its exit code when it has ended."""
+
+
+def run(  # noqa: PLR0913 - one argument per option is how typer reads them
+    command: typer.Context,
+    namespaces: Annotated[
+        list[str],
+        _option(
+            _SCOPE,
+            "namespaces",
+            "NAME",
+            "Work in this namespace only. Repeatable; the variable takes several, separated by "
+            "commas or spaces. Without it: all namespaces.",
+        ),
+    ] = [],  # noqa: B006 - typer copies the default; it is never changed
+    instance_id: Annotated[
+        str,
+        _option(
+            _SCOPE,
+            "instance_id",
+            "ID",
+            "Touch only the Workflows of the Argo controller with this instance ID. Without it: "
+            "only Workflows that carry none.",
+        ),
+    ] = _DEFAULTS.instance_id,
+    kubeconfig: Annotated[
+        str,
+        _option(
+            _CONNECTION,
+            "kubeconfig",
+            "PATH",
+            "Connect as this file says. Without it: as the pod's service account or, outside of a "
+            "cluster, as ~/.kube/config says.",
+            also="KUBECONFIG",
+        ),
+    ] = _DEFAULTS.kubeconfig,
+    context: Annotated[
+        str,
+        _option(
+            _CONNECTION,
+            "context",
+            "NAME",
+            "The context of the kubeconfig to use. Without it: its current one.",
+        ),
+    ] = _DEFAULTS.context,
+    request_timeout: Annotated[
+        float,
+        _option(
+            _CONNECTION,
+            "request_timeout",
+            "SECONDS",
+            "How long one request may take, 0.1 to 60. A timeout counts as a transient failure.",
+        ),
+    ] = _DEFAULTS.request_timeout,
+    api_connections: Annotated[
+        int,
+        _option(
+            _CONNECTION,
+            "api_connections",
+            "COUNT",
+            "How many connections to open at most, 1 to 1000, not counting those of watches.",
+        ),
+    ] = _DEFAULTS.api_connections,
+    log_format: Annotated[
+        settings.LogFormat,
+        _option(
+            _LOGS,
+            "log_format",
+            "json|console",
+            "One JSON object per line, or lines for a person to read.",
+        ),
+    ] = _DEFAULTS.log_format,
+    log_level: Annotated[
+        settings.LogLevel,
+        _option(
+            _LOGS,
+            "log_level",
+            "debug|info|warning|error",
+            "The least important lines to write. At info, each outcome of a request is one line.",
+        ),
+    ] = _DEFAULTS.log_level,
+    metrics_host: Annotated[
+        str,
+        _option(
+            _PROBES,
+            "metrics_host",
+            "ADDRESS",
+            "Serve /metrics, /healthz and /readyz on this address. Without it: on all, IPv4 and "
+            "IPv6.",
+        ),
+    ] = _DEFAULTS.metrics_host,
+    metrics_port: Annotated[
+        str,
+        _option(
+            _PROBES,
+            "metrics_port",
+            f"PORT|{_NO_PORT}",
+            f"Serve them on this port; 0 takes a free one and logs it, '{_NO_PORT}' serves none.",
+        ),
+    ] = str(_DEFAULTS.metrics_port),
+    stale_seconds: Annotated[
+        float,
+        _option(
+            _PROBES,
+            "stale_seconds",
+            "SECONDS",
+            "/healthz fails once a watch has been silent for so long, 10 to 3600. The API server "
+            "says something every minute.",
+        ),
+    ] = _DEFAULTS.stale_seconds,
+    workers: Annotated[
+        int,
+        _option(
+            _LIMITS, "workers", "COUNT", "How many requests to work on at the same time, 1 to 1000."
+        ),
+    ] = _DEFAULTS.workers,
+    cleanup_interval: Annotated[
+        float,
+        _option(
+            _LIMITS,
+            "cleanup_interval",
+            "SECONDS",
+            "How often to delete finished WorkflowResumes whose time to live is over, up to "
+            "86400; 0: never.",
+        ),
+    ] = _DEFAULTS.cleanup_interval,
+    drain_seconds: Annotated[
+        float,
+        _option(
+            _LIMITS,
+            "drain_seconds",
+            "SECONDS",
+            "How long running work may take to end after SIGTERM, up to 600. What is cut off is "
+            "picked up after the restart.",
+        ),
+    ] = _DEFAULTS.drain_seconds,
+) -> None:
+    """Start the operator: watch WorkflowResumes and resume the workflows they mean.
+
+    It runs until SIGTERM or SIGINT, lets running work end, and exits with 0. It may be killed at
+    any moment: no gate is opened twice and none is forgotten. A value that is not allowed ends it
+    at once, with exit code 2.
+    """
+    chosen = settings.Settings(
+        namespaces=_names(namespaces),
+        instance_id=instance_id,
+        kubeconfig=kubeconfig,
+        context=context,
+        log_format=log_format,
+        log_level=log_level,
+        metrics_host=metrics_host,
+        metrics_port=_port(metrics_port),
+        workers=workers,
+        api_connections=api_connections,
+        request_timeout=request_timeout,
+        cleanup_interval=cleanup_interval,
+        drain_seconds=drain_seconds,
+        stale_seconds=stale_seconds,
+    )
+    # Here and not above: --help and a mistake should be quick.
+    from resumer.telemetry import logs  # noqa: PLC0415
+
+    logs.configure(chosen.log_format, chosen.log_level)
+    try:
+        operate: Operate = command.obj
+        code = operate(chosen)
+    except errors.SettingsError:
+        raise
+    except Exception:  # noqa: BLE001 - the last resort: a traceback would not be a log line
+        logs.get(__name__).exception("the operator ended by an error nobody expected")
+        code = 1
+    raise typer.Exit(code)
+
+
+def _names(given: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for text in given for name in re.split(r"[,\s]+", text) if name)
+
+
+def _port(text: str) -> int | None:
+    if text.lower() == _NO_PORT:
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise errors.SettingsError(
+            "metrics_port", f"{text!r} is neither a port, 0 to 65535, nor '{_NO_PORT}'"
+        )
+    return int(text)

@@ -1,0 +1,74 @@
+"""All wiring: which adapter stands behind which port, and what one operator process is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from resumer import ports
+from resumer.adapters import argo, breakers, events, policies, requests
+from resumer.adapters.connection import Connection
+from resumer.services.cleaning import Cleaner
+from resumer.services.governing import Governor
+from resumer.services.guarding import Guard
+from resumer.services.intake import Intake
+from resumer.services.queue import KeyedQueue
+from resumer.services.reporting import Reporter
+from resumer.services.resuming import Outside, Reconciler, Stores
+from resumer.services.stores import BreakerStore, PolicyStore, RequestStore, WorkflowIndex
+from resumer.settings import Settings
+from resumer.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of the operator that live as long as its process."""
+
+    stores: Stores
+    queue: KeyedQueue
+    intake: Intake
+    governor: Governor
+    cleaner: Cleaner
+    events: events.KubeEvents
+
+
+def build(
+    settings: Settings, connection: Connection, clock: ports.Clock, metrics: Metrics
+) -> Services:
+    """Puts the services together; nothing is started.
+
+    Args:
+        settings: Of the process.
+        connection: To the API server.
+        clock: Time and chance.
+        metrics: Takes the measurements.
+    """
+    client = connection.client(
+        timeout=settings.request_timeout, max_connections=settings.api_connections
+    )
+    stores = Stores(RequestStore(), WorkflowIndex(), PolicyStore(), BreakerStore())
+    request_writer = requests.KubeRequests(client, settings.namespaces)
+    publisher = events.KubeEvents(client, clock, dropped=metrics.event_dropped)
+    reconciler = Reconciler(
+        stores,
+        Outside(
+            workflows=argo.KubeWorkflows(client, settings.instance_id),
+            backend=argo.KubeResumeBackend(client),
+            requests=request_writer,
+            clock=clock,
+            telemetry=metrics,
+        ),
+        Guard(stores.breakers, breakers.KubeBreakers(client), metrics),
+        Reporter(publisher, metrics),
+    )
+    queue = KeyedQueue(
+        reconciler.reconcile, workers=settings.workers, clock=clock, telemetry=metrics
+    )
+    intake = Intake(stores, queue)
+    return Services(
+        stores=stores,
+        queue=queue,
+        intake=intake,
+        governor=Governor(stores.policies, intake, policies.KubePolicies(client), clock),
+        cleaner=Cleaner(request_writer, clock, interval=settings.cleanup_interval),
+        events=publisher,
+    )

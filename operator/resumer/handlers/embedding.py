@@ -1,0 +1,112 @@
+"""kopf as the watch of this operator, with everything else that it can do switched off.
+
+The choices and their reasons, measured on kopf 1.45: storages that store nothing, because the default ones copy and
+compare each object at each event (1.5 ms for a Workflow of 50 nodes against 0.1 ms); no scanning for namespaces and
+kinds, which would need cluster-wide rights and downloads Argo's CRDs; no peering, because a resume is safe with two
+operators at work; server-side selectors, so that finished objects cost nothing; errors of the watch tried again for as
+long as it takes, starting at a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import kopf
+
+from resumer.adapters import argo
+from resumer.adapters.connection import Connection
+from resumer.api import constants
+from resumer.api.outcomes import Phase
+from resumer.factory import Services
+from resumer.handlers import watching
+from resumer.settings import Settings
+
+_LONGEST_PAUSE = 10.0
+"""Seconds between two tries of a watch while the API server is away."""
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Stores nothing: only change handlers have progress, and there are none."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+    def purge(self, **_: Any) -> None:
+        return None
+
+    def touch(self, **_: Any) -> None:
+        return None
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
+
+
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """Stores nothing and builds nothing: only change handlers look at differences."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
+class _Pauses:
+    """Endless, so that the watch outlives any outage; iterated anew for each call."""
+
+    def __iter__(self) -> Iterator[float]:
+        pause = 0.1
+        while True:
+            yield pause
+            pause = min(_LONGEST_PAUSE, pause * 2)
+
+
+def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
+    """kopf's settings for this operator."""
+    chosen = kopf.OperatorSettings()
+    chosen.persistence.progress_storage = _NoProgress()
+    chosen.persistence.diffbase_storage = _NoDiffBase()
+    chosen.persistence.consistency_timeout = 0
+    chosen.posting.enabled = False
+    chosen.scanning.disabled = True
+    chosen.peering.standalone = True
+    chosen.networking.error_backoffs = _Pauses()
+    live = f"status.phase!={Phase.SUCCEEDED},status.phase!={Phase.FAILED}"
+    ours = argo.instance_selector(settings.instance_id)
+    chosen.watching.field_selectors[constants.GROUP, constants.RESUME_PLURAL] = live
+    chosen.watching.label_selectors[constants.GROUP, constants.RESUME_PLURAL] = ours
+    chosen.watching.label_selectors[constants.GROUP, constants.WORKFLOW_PLURAL] = (
+        f"{constants.LABEL_COMPLETED}!=true,{ours}"
+    )
+    return chosen
+
+
+async def watch(
+    settings: Settings, connection: Connection, services: Services, stop: asyncio.Event
+) -> None:
+    """Runs kopf until the event is set; raises if a watch cannot go on."""
+    registry = kopf.OperatorRegistry()
+    watching.register(registry, services)
+
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        streams = len(watching.WATCHED) * max(1, len(settings.namespaces))
+        session = await connection.watch_session(streams=streams)
+        return kopf.AiohttpSession(aiohttp_session=session, server=connection.server)
+
+    await kopf.operator(
+        registry=registry,
+        settings=kopf_settings(settings),
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+        stop_flag=stop,
+    )

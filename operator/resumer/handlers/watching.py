@@ -1,0 +1,63 @@
+"""The handlers, one for each watched kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kopf
+
+from resumer.adapters import breakers
+from resumer.api import constants
+from resumer.core.keys import Key
+from resumer.factory import Services
+
+WATCHED = (
+    constants.RESUME_PLURAL,
+    constants.WORKFLOW_PLURAL,
+    constants.POLICY_PLURAL,
+    constants.BREAKER_PLURAL,
+)
+"""The plurals of the watched kinds."""
+
+_GONE = "DELETED"
+"""Also sent for what no longer matches the watch's selector."""
+
+
+def register(registry: kopf.OperatorRegistry, services: Services) -> None:
+    """Adds the handlers to a registry."""
+    intake, governor = services.intake, services.governor
+
+    @kopf.on.event(constants.GROUP, constants.VERSION, constants.RESUME_PLURAL, registry=registry)
+    async def requests(event: kopf.RawEvent, **_: Any) -> None:
+        if event["type"] == _GONE:
+            intake.request_gone(_key(event))
+        else:
+            intake.request(event["object"])
+
+    @kopf.on.event(constants.GROUP, constants.VERSION, constants.WORKFLOW_PLURAL, registry=registry)
+    async def workflows(event: kopf.RawEvent, **_: Any) -> None:
+        if event["type"] == _GONE:
+            intake.workflow_gone(_key(event))
+        else:
+            intake.workflow(event["object"])
+
+    @kopf.on.event(constants.GROUP, constants.VERSION, constants.POLICY_PLURAL, registry=registry)
+    async def policies(event: kopf.RawEvent, **_: Any) -> None:
+        if event["type"] == _GONE:
+            governor.gone(_key(event))
+        else:
+            await governor.policy(_key(event), event["object"])
+
+    @kopf.on.event(constants.GROUP, constants.VERSION, constants.BREAKER_PLURAL, registry=registry)
+    async def circuit_breakers(event: kopf.RawEvent, **_: Any) -> None:
+        namespace = _key(event).namespace
+        stage, breaker, version = breakers.parse(event["object"])
+        if event["type"] == _GONE:
+            intake.breaker_gone(namespace, stage)
+        else:
+            intake.breaker(namespace, stage, breaker, version)
+
+
+def _key(event: kopf.RawEvent) -> Key:
+    metadata = event["object"]["metadata"]
+    return Key(metadata.get("namespace", ""), metadata["name"])

@@ -1,0 +1,163 @@
+"""The keyed, delayed queue between the watches and the reconciles.
+
+As with client-go's workqueue: a key stands in it once, however often it is added; it is never worked on twice at the
+same time; added while it is worked on, it comes again. On top of that a key can come at a later time, and the sooner
+of two times wins. One pass that raises is isolated: the key comes again after a growing wait, the others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from resumer import errors, ports
+from resumer.core.keys import Key
+
+BASE_DELAY = 0.25
+"""Seconds before a key that raised comes again, for the first time."""
+MAX_DELAY = 30.0
+"""Seconds at most."""
+
+_log = structlog.get_logger(__name__)
+
+
+class KeyedQueue:
+    """Runs a handler over keys, each key at most once at a time."""
+
+    def __init__(
+        self,
+        handler: Callable[[Key], Awaitable[float | None]],
+        *,
+        workers: int,
+        clock: ports.Clock,
+        telemetry: ports.Telemetry,
+    ) -> None:
+        """Makes a queue that is still held back, see `start`.
+
+        Args:
+            handler: One pass over a key; returns in how many seconds the key has to come again, None for never.
+            workers: How many keys are worked on at the same time.
+            clock: Measures the passes, and spreads the waits.
+            telemetry: Is told the depth and each pass.
+        """
+        self._handler = handler
+        self._workers = workers
+        self._clock = clock
+        self._telemetry = telemetry
+        self._ready: deque[Key] = deque()
+        self._waiting: set[Key] = set()
+        """The keys in `_ready`."""
+        self._running: dict[Key, asyncio.Task[None]] = {}
+        self._again: set[Key] = set()
+        """Keys that were added while they ran."""
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._failures: dict[Key, int] = {}
+        self._started = False
+        self._closed = False
+
+    def start(self) -> None:
+        """Lets the keys run; until then they collect."""
+        self._started = True
+        self._dispatch()
+
+    def add(self, key: Key) -> None:
+        """Looks at a key as soon as possible."""
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+        if key in self._running:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._ready.append(key)
+            self._dispatch()
+
+    def add_after(self, key: Key, seconds: float) -> None:
+        """Looks at a key in so many seconds, or earlier if it is added earlier."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + max(0.0, seconds)
+        timer = self._timers.get(key)
+        if key in self._waiting or (timer is not None and timer.when() <= due):
+            return
+        if timer is not None:
+            timer.cancel()
+        self._timers[key] = loop.call_at(due, self.add, key)
+
+    def forget(self, key: Key) -> None:
+        """Drops what is planned for a key that is gone."""
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+        self._failures.pop(key, None)
+        self._again.discard(key)
+
+    async def drain(self, seconds: float) -> bool:
+        """Starts no more keys and waits for the running ones; what is not done in time is cancelled.
+
+        Returns:
+            True if everything that ran came to its end.
+        """
+        self._closed = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        running = list(self._running.values())
+        if not running:
+            return True
+        _, pending = await asyncio.wait(running, timeout=seconds)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        return not pending
+
+    def _dispatch(self) -> None:
+        while (
+            self._started
+            and not self._closed
+            and self._ready
+            and len(self._running) < self._workers
+        ):
+            key = self._ready.popleft()
+            self._waiting.discard(key)
+            self._running[key] = asyncio.get_running_loop().create_task(
+                self._run(key), name=f"reconcile {key}"
+            )
+        self._telemetry.queue_changed(len(self._ready), len(self._timers), len(self._running))
+
+    async def _run(self, key: Key) -> None:
+        began = self._clock.monotonic()
+        delay: float | None = None
+        error = ""
+        try:
+            delay = await self._handler(key)
+            self._failures.pop(key, None)
+        except Exception as problem:  # noqa: BLE001  one bad key must not stop the others
+            error = type(problem).__name__
+            delay = self._after_failure(key, problem)
+        finally:
+            self._running.pop(key, None)
+            self._telemetry.reconciled(self._clock.monotonic() - began, error)
+            if key in self._again:
+                self._again.discard(key)
+                self.add(key)
+            elif delay is not None and not self._closed:
+                self.add_after(key, delay)
+            self._dispatch()
+
+    def _after_failure(self, key: Key, problem: Exception) -> float:
+        count = self._failures[key] = self._failures.get(key, 0) + 1
+        delay = min(MAX_DELAY, BASE_DELAY * 2.0 ** min(count - 1, 16))
+        asked = getattr(problem, "retry_after", None)
+        delay = max(delay * (0.5 + self._clock.random() / 2), asked or 0.0)
+        _log.warning(
+            "reconcile failed",
+            key=str(key),
+            error=str(problem),
+            failures=count,
+            again_in=round(delay, 2),
+            exc_info=not isinstance(problem, errors.ApiError),
+        )
+        return delay

@@ -1,0 +1,106 @@
+"""What is told about a decision once it is recorded: a log line, metrics, Kubernetes Events.
+
+Events are few: one on the WorkflowResume when its outcome or reason changes, one on the Workflow when it was resumed.
+Stages in metrics are those that a policy lists; any other is ``other``, so that no user can grow the label set.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import structlog
+
+from resumer import ports
+from resumer.api import constants
+from resumer.api.outcomes import Outcome, Phase, Reason
+from resumer.api.resume import WorkflowResume
+from resumer.core import workflows
+from resumer.core.observation import End, Facts
+from resumer.core.workflows import WorkflowView
+
+RESUMED_EVENT = "ResumedByRequest"
+"""The reason of the Event on the Workflow."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Reporter:
+    """Tells."""
+
+    def __init__(self, events: ports.Events, telemetry: ports.Telemetry) -> None:
+        self._events = events
+        self._telemetry = telemetry
+
+    def decided(self, request: WorkflowResume, facts: Facts, end: End, now: datetime) -> None:
+        """The status of a request changed."""
+        outcome = end.reason.outcome
+        warn = outcome.phase is Phase.FAILED
+        (_log.warning if warn else _log.info)(
+            "decided",
+            outcome=outcome,
+            reason=end.reason,
+            message=end.message,
+            workflow=facts.workflow.key.name if facts.workflow else None,
+            stage=facts.stage.name,
+            task=request.spec.correlation_data.task_id,
+            event_type=request.spec.correlation_data.event_type,
+            failed_checks=[
+                {"field": check.field, "expected": check.expected, "actual": check.actual}
+                for check in facts.checks
+                if not check.passed
+            ],
+        )
+        if (request.status.outcome, request.status.reason) != (outcome, str(end.reason)):
+            self._telemetry.decided(metric_stage(facts), outcome, end.reason)
+            self._events.publish(
+                _of_request(request), warning=warn, reason=end.reason, message=end.message
+            )
+        if outcome is Outcome.RESUMED:
+            self._resumed(request, facts, end, now)
+
+    def refused(self, reason: Reason) -> None:
+        """A request that cannot even be read was refused."""
+        self._telemetry.decided("other", reason.outcome, reason)
+
+    def _resumed(self, request: WorkflowResume, facts: Facts, end: End, now: datetime) -> None:
+        created = request.metadata.creation_timestamp or now
+        opened = [moment for gate in facts.gates if (moment := workflows.moment(gate.started_at))]
+        self._telemetry.resumed(
+            metric_stage(facts),
+            (now - created).total_seconds(),
+            (now - max(opened, default=created)).total_seconds(),
+        )
+        if facts.workflow is not None:
+            self._events.publish(
+                _of_workflow(facts.workflow),
+                warning=False,
+                reason=RESUMED_EVENT,
+                message=f"WorkflowResume {request.metadata.name} {end.message}",
+            )
+
+
+def metric_stage(facts: Facts) -> str:
+    """The stage as a metric's label: a listed one, or ``other``, or empty for requests without one."""
+    name = facts.stage.name
+    return name if not name or facts.policy.position(name) is not None else "other"
+
+
+def _of_request(request: WorkflowResume) -> ports.Body:
+    metadata = request.metadata
+    return {
+        "apiVersion": constants.API_VERSION,
+        "kind": constants.RESUME_KIND,
+        "metadata": {"namespace": metadata.namespace, "name": metadata.name, "uid": metadata.uid},
+    }
+
+
+def _of_workflow(workflow: WorkflowView) -> ports.Body:
+    return {
+        "apiVersion": constants.API_VERSION,
+        "kind": constants.WORKFLOW_KIND,
+        "metadata": {
+            "namespace": workflow.key.namespace,
+            "name": workflow.key.name,
+            "uid": workflow.uid,
+        },
+    }

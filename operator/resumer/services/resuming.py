@@ -1,0 +1,316 @@
+"""One pass over one WorkflowResume: gather, decide, act, record. The only writer of its status.
+
+    gather   what the watches know, or after a `Look` what the API server says now   -> Observation
+    decide   core.decision.decide                                                     -> Resume | End | Look
+    act      one conflict-checked write to the Workflow, guarded by the breaker       -> an End
+    record   one patch of the status, if anything changed; Event, metrics, log line
+
+What keeps it exactly once: the write tests that the gate is still the one that was decided on, and carries our uid. A
+write whose fate is unknown, and a write that was refused by a test, are both followed by a fresh look, which finds
+our own trace, somebody else's, or an open gate. Killed anywhere, the next pass finds the same.
+
+An attempt is a write to the Workflow: only that uses up the retry budget and moves the breaker. A read or a status
+write that fails raises, and the queue brings the key back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from resumer import errors, ports
+from resumer.api.outcomes import Outcome, Reason
+from resumer.api.resume import Attempt, WorkflowResume
+from resumer.core import backoff, checks, decision, events, orders, policies, status, workflows
+from resumer.core.keys import Key
+from resumer.core.observation import (
+    NOTHING,
+    Decision,
+    End,
+    Facts,
+    Look,
+    Observation,
+    Resume,
+    ResumeOrder,
+)
+from resumer.services.guarding import Guard
+from resumer.services.reporting import Reporter, metric_stage
+from resumer.services.stores import (
+    BreakerStore,
+    PolicyStore,
+    RequestStore,
+    Unreadable,
+    WorkflowIndex,
+)
+
+_ROUNDS = 6
+"""Looks within one pass: the state of a workflow can change between look and write, but not for ever."""
+_CONFLICT_DELAY = 0.2
+"""Seconds until the next pass when all rounds met a change."""
+_HALF_OPEN_SPREAD = 1.0
+"""Seconds over which requests held by a breaker come back."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What is known from the watches."""
+
+    requests: RequestStore
+    workflows: WorkflowIndex
+    policies: PolicyStore
+    breakers: BreakerStore
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a pass does outside."""
+
+    workflows: ports.Workflows
+    backend: ports.ResumeBackend
+    requests: ports.Requests
+    clock: ports.Clock
+    telemetry: ports.Telemetry
+
+
+class Reconciler:
+    """Brings WorkflowResumes to their outcome."""
+
+    def __init__(self, stores: Stores, outside: Outside, guard: Guard, reporter: Reporter) -> None:
+        self._stores = stores
+        self._out = outside
+        self._guard = guard
+        self._reporter = reporter
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One pass.
+
+        Returns:
+            In how many seconds to look again at the latest, or None if only a change can bring news.
+
+        Raises:
+            ApiError: A read or the status write failed; nothing is lost, the pass has to be made again.
+        """
+        request = self._stores.requests.get(key)
+        if request is None:
+            return None
+        if isinstance(request, Unreadable):
+            await self._refuse(key, request)
+            return None
+        delivery = events.delivery_id(request.spec.correlation_data.github_event)
+        ids = {"delivery_id": delivery} if delivery else {}
+        with structlog.contextvars.bound_contextvars(
+            correlation_id=request.metadata.uid,
+            namespace=key.namespace,
+            workflowresume=key.name,
+            **ids,
+        ):
+            return await self._pass(key, request)
+
+    async def _pass(self, key: Key, request: WorkflowResume) -> float | None:
+        # After a failed attempt its fate may be unknown: only a fresh look tells.
+        fresh = status.attempts_made(request.status) > 0
+        for _ in range(_ROUNDS):
+            try:
+                seen = await self._gather(key, request, fresh=fresh)
+            except errors.PermanentError as error:
+                end = End(_refusal(error), f"cannot read workflows: {error}")
+                return await self._record(key, request, NOTHING, end)
+            now = self._out.clock.now()
+            decided = decision.decide(seen, now)
+            match decided.what:
+                case Look() as look:
+                    if fresh:
+                        raise errors.TransientError(
+                            f"a fresh look was not enough: {look.why}", reason="Look"
+                        )
+                    fresh = True
+                case End() as end:
+                    return await self._record(key, request, decided.facts, end)
+                case Resume(order):
+                    ended = await self._attempt(key, request, decided, order)
+                    if ended is not None:
+                        return await self._record(key, request, decided.facts, *ended)
+                    fresh = True
+        _log.info("workflow keeps changing")
+        return _CONFLICT_DELAY * (1 + self._out.clock.random())
+
+    async def _gather(self, key: Key, request: WorkflowResume, *, fresh: bool) -> Observation:
+        known = self._stores.policies.of(key.namespace)
+        breakers = self._stores.breakers.of(key.namespace)
+        if not fresh:
+            found = self._stores.workflows.matching(
+                key.namespace,
+                name=request.spec.workflow_name,
+                task=request.spec.correlation_data.task_id,
+            )
+            return Observation(request, known, found, breakers=breakers)
+        bodies = await self._read(key.namespace, request, known)
+        views = tuple(workflows.view(body, unpack=True) for body in bodies)
+        by_uid = {view.uid: body for view, body in zip(views, bodies, strict=True)}
+        return Observation(request, known, views, fresh=True, bodies=by_uid, breakers=breakers)
+
+    async def _read(
+        self, namespace: str, request: WorkflowResume, known: Sequence[policies.Policy]
+    ) -> Sequence[ports.Body]:
+        """The workflows that the request can mean, as they are now: one call, or one for each task label in use."""
+        if request.spec.workflow_name:
+            body = await self._out.workflows.read(Key(namespace, request.spec.workflow_name))
+            return [body] if body is not None else []
+        labels = {policy.task_label for policy in (*known, policies.BUILT_IN)}
+        if request.spec.policy_name:
+            labels = {
+                policy.task_label for policy in known if policy.name == request.spec.policy_name
+            }
+        found = {}
+        for label in sorted(labels):
+            for body in await self._out.workflows.find(
+                namespace, label, request.spec.correlation_data.task_id
+            ):
+                found[body["metadata"]["name"]] = body
+        return list(found.values())
+
+    async def _attempt(
+        self, key: Key, request: WorkflowResume, decided: Decision, order: ResumeOrder
+    ) -> tuple[End, Attempt | None] | None:
+        """Tries the write; None if the workflow is not as expected and has to be looked at again."""
+        stage, holder = decided.facts.stage, request.metadata.uid
+        began = self._out.clock.now()
+        refused = await self._guard.admit(key.namespace, stage, holder, began)
+        if refused is not None:
+            return checks.held(stage, refused), None
+        try:
+            for older in order.superseded:
+                await self._out.workflows.terminate(older.key, older.uid)
+                _log.info("superseded workflow terminated", workflow=older.key.name)
+            await self._out.backend.resume(order)
+        except (errors.PreconditionError, errors.NotFoundError) as error:
+            _log.info(
+                "workflow changed before the write", workflow=order.key.name, error=str(error)
+            )
+            self._out.telemetry.attempted(metric_stage(decided.facts), "Conflict")
+            await self._guard.ignored(key.namespace, stage, holder)
+            return None
+        except errors.TransientError as error:
+            self._out.telemetry.attempted(metric_stage(decided.facts), "Transient")
+            return await self._after_transient(key, request, decided.facts, error, began)
+        except errors.PermanentError as error:
+            self._out.telemetry.attempted(metric_stage(decided.facts), "Permanent")
+            await self._guard.ignored(key.namespace, stage, holder)
+            end = End(
+                _refusal(error), f"the write to workflow {order.key.name!r} was refused: {error}"
+            )
+            return end, self._made(request, began, end)
+        self._out.telemetry.attempted(metric_stage(decided.facts), "Done")
+        await self._guard.succeeded(key.namespace, stage, holder, self._out.clock.now())
+        self._assume(decided.facts, order)
+        reason = Reason.GATE_OPENED if order.gates else Reason.WORKFLOW_UNSUSPENDED
+        message = checks.opened_message(order.key.name, decided.facts.gates, whole=not order.gates)
+        return (end := End(reason, message)), self._made(request, began, end)
+
+    async def _after_transient(
+        self,
+        key: Key,
+        request: WorkflowResume,
+        facts: Facts,
+        error: errors.TransientError,
+        began: datetime,
+    ) -> tuple[End, Attempt | None]:
+        """The write failed, or its answer was lost: look whether it was done, else plan the next attempt."""
+        now = self._out.clock.now()
+        if error.sent:
+            try:
+                after = decision.decide(await self._gather(key, request, fresh=True), now)
+            except errors.ApiError as unreadable:
+                _log.debug("fate of the write unknown", error=str(unreadable))
+            else:
+                if isinstance(after.what, End) and after.what.reason.outcome is Outcome.RESUMED:
+                    return after.what, self._made(request, began, after.what)
+        stage = facts.stage
+        rate_limited = error.status == 429  # noqa: PLR2004  the HTTP status
+        if not rate_limited:
+            await self._guard.failed(
+                key.namespace, stage, request.metadata.uid, error.reason or str(error), now
+            )
+        else:
+            await self._guard.ignored(key.namespace, stage, request.metadata.uid)
+        count = status.attempts_made(request.status) + 1
+        what = f"attempt {count} of {stage.retry.max_attempts} failed: {error}"
+        if count >= stage.retry.max_attempts:
+            end = End(Reason.RETRIES_EXHAUSTED, what)
+            return end, self._made(request, began, end)
+        wait = backoff.delay(stage.retry, count, None, self._out.clock.random())
+        due = now + timedelta(seconds=max(wait, error.retry_after or 0.0))
+        reason = Reason.RATE_LIMITED if rate_limited else Reason.API_UNAVAILABLE
+        end = End(reason, what, until=due)
+        return end, self._made(request, began, end)
+
+    def _made(self, request: WorkflowResume, began: datetime, end: End) -> Attempt:
+        return Attempt(
+            number=status.attempts_made(request.status) + 1,
+            start_time=began,
+            end_time=self._out.clock.now(),
+            outcome=end.reason.outcome,
+            reason=str(end.reason),
+            message=end.message[:512],
+        )
+
+    def _assume(self, facts: Facts, order: ResumeOrder) -> None:
+        """Lets other requests see at once what the watch will show in a moment."""
+        if facts.workflow is not None:
+            self._stores.workflows.assume(orders.applied(facts.workflow, order))
+
+    async def _record(
+        self,
+        key: Key,
+        request: WorkflowResume,
+        facts: Facts,
+        end: End,
+        attempt: Attempt | None = None,
+    ) -> float | None:
+        now = self._out.clock.now()
+        composed = status.compose(
+            request.metadata, request.status, end, now, facts=facts, attempt=attempt
+        )
+        if composed != request.status:
+            try:
+                body = await self._out.requests.write_status(
+                    key, request.metadata.uid, composed.to_json()
+                )
+            except errors.NotFoundError:
+                self._stores.requests.remove(key)
+                return None
+            self._stores.requests.put(body)
+            self._reporter.decided(request, facts, end, now)
+        if end.reason.outcome.terminal:
+            self._stores.requests.remove(key)
+            return None
+        if end.until is None:
+            return None
+        spread = (
+            _HALF_OPEN_SPREAD * self._out.clock.random()
+            if end.reason is Reason.BREAKER_OPEN
+            else 0.0
+        )
+        return max(0.0, (end.until - now).total_seconds()) + spread
+
+    async def _refuse(self, key: Key, request: Unreadable) -> None:
+        """Records that an object is not what its schema says; possible with an older or a hand-edited CRD."""
+        end = End(Reason.INVALID_OBJECT, request.problem)
+        composed = status.compose(
+            request.metadata, status.EMPTY, end, self._out.clock.now(), facts=NOTHING
+        )
+        try:
+            await self._out.requests.write_status(key, request.metadata.uid, composed.to_json())
+        except errors.NotFoundError:
+            _log.debug("invalid object is gone", namespace=key.namespace, workflowresume=key.name)
+        self._stores.requests.remove(key)
+        self._reporter.refused(end.reason)
+
+
+def _refusal(error: errors.PermanentError) -> Reason:
+    return Reason.FORBIDDEN if error.status in (401, 403) else Reason.API_REFUSED

@@ -1,0 +1,247 @@
+"""What the watches have shown, in the smallest form, and who has to be woken by which change.
+
+Stores are plain memory: filled by the handlers, read by the reconciles, rebuilt from nothing at a start. They can be
+stale, and an object deleted during a gap of the watch may stay; the decision therefore never ends a request for good
+on them alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from resumer.api import base
+from resumer.api.resume import WorkflowResume
+from resumer.core.breaker import Breaker
+from resumer.core.keys import Key
+from resumer.core.policies import BUILT_IN, Policy
+from resumer.core.workflows import WorkflowView
+from resumer.errors import InvalidError
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A WorkflowResume that the API server let in and the models do not understand."""
+
+    metadata: base.ObjectMeta
+    problem: str
+
+
+class RequestStore:
+    """The WorkflowResumes that are not finished."""
+
+    def __init__(self) -> None:
+        self._requests: dict[Key, WorkflowResume | Unreadable] = {}
+        self._by_task: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
+        self._by_workflow: defaultdict[Key, set[Key]] = defaultdict(set)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __iter__(self) -> Iterator[tuple[Key, WorkflowResume | Unreadable]]:
+        return iter(list(self._requests.items()))
+
+    def get(self, key: Key) -> WorkflowResume | Unreadable | None:
+        """The request as last seen, or None."""
+        return self._requests.get(key)
+
+    def put(self, body: Mapping[str, Any]) -> Key | None:
+        """Takes in what the watch or a write of ours returned.
+
+        Returns:
+            The key to look at; None if this is older than what is known, or finished, and nothing is to be done.
+        """
+        metadata = base.ObjectMeta.from_json(body.get("metadata") or {})
+        key = Key(metadata.namespace, metadata.name)
+        known = self._requests.get(key)
+        if (
+            known is not None
+            and known.metadata.uid == metadata.uid
+            and not _newer(metadata, known.metadata)
+        ):
+            return None
+        self.remove(key)
+        try:
+            request: WorkflowResume | Unreadable = WorkflowResume.from_json(body)
+        except InvalidError as error:
+            request = Unreadable(metadata, str(error))
+        if isinstance(request, WorkflowResume):
+            outcome = request.status.outcome
+            if outcome is not None and outcome.terminal:
+                return None
+            self._by_task[key.namespace, request.spec.correlation_data.task_id].add(key)
+            if request.spec.workflow_name:
+                self._by_workflow[Key(key.namespace, request.spec.workflow_name)].add(key)
+        self._requests[key] = request
+        return key
+
+    def remove(self, key: Key) -> None:
+        """Forgets a request that is gone or finished."""
+        request = self._requests.pop(key, None)
+        if isinstance(request, WorkflowResume):
+            _discard(self._by_task, (key.namespace, request.spec.correlation_data.task_id), key)
+            if request.spec.workflow_name:
+                _discard(self._by_workflow, Key(key.namespace, request.spec.workflow_name), key)
+
+    def waiting_for(self, workflow: WorkflowView, task_labels: Iterable[str]) -> set[Key]:
+        """The requests that a change of this workflow may concern."""
+        namespace = workflow.key.namespace
+        found = set(self._by_workflow.get(workflow.key, ()))
+        for label in task_labels:
+            task = workflow.labels.get(label)
+            if task is not None:
+                found |= self._by_task.get((namespace, task), set())
+        return found
+
+    def in_namespace(self, namespace: str) -> list[Key]:
+        """All requests of a namespace, the oldest first."""
+        found = [item for item in self._requests.items() if item[0].namespace == namespace]
+        return [
+            key
+            for key, _ in sorted(found, key=lambda item: str(item[1].metadata.creation_timestamp))
+        ]
+
+
+class WorkflowIndex:
+    """The live workflows, found by name or by task."""
+
+    def __init__(self) -> None:
+        self._workflows: dict[Key, WorkflowView] = {}
+        self._by_label: defaultdict[tuple[str, str, str], set[Key]] = defaultdict(set)
+        self._task_labels: set[str] = {BUILT_IN.task_label}
+
+    def __len__(self) -> int:
+        return len(self._workflows)
+
+    @property
+    def task_labels(self) -> frozenset[str]:
+        """The label keys that some policy ties tasks to."""
+        return frozenset(self._task_labels)
+
+    def use_task_label(self, label: str) -> None:
+        """Makes workflows findable by this label too."""
+        if label not in self._task_labels:
+            self._task_labels.add(label)
+            for workflow in self._workflows.values():
+                self._link(workflow, label)
+
+    def put(self, workflow: WorkflowView) -> bool:
+        """Takes in a workflow; True if anything changed that a decision looks at."""
+        known = self._workflows.get(workflow.key)
+        if (
+            known is not None
+            and replace(known, resource_version=workflow.resource_version) == workflow
+        ):
+            self._workflows[workflow.key] = workflow
+            return False
+        if known is not None:
+            self.remove(known.key)
+        self._workflows[workflow.key] = workflow
+        for label in self._task_labels:
+            self._link(workflow, label)
+        return True
+
+    def assume(self, workflow: WorkflowView) -> None:
+        """Takes in what a write of ours made of a workflow, unless the watch has shown something newer."""
+        known = self._workflows.get(workflow.key)
+        if (
+            known is not None
+            and known.uid == workflow.uid
+            and known.resource_version == workflow.resource_version
+        ):
+            self.put(workflow)
+
+    def remove(self, key: Key) -> WorkflowView | None:
+        """Forgets a workflow that is gone or finished, and returns what was known of it."""
+        workflow = self._workflows.pop(key, None)
+        if workflow is not None:
+            for label in self._task_labels:
+                task = workflow.labels.get(label)
+                if task is not None:
+                    _discard(self._by_label, (key.namespace, label, task), key)
+        return workflow
+
+    def matching(self, namespace: str, *, name: str | None, task: str) -> tuple[WorkflowView, ...]:
+        """The live workflows that a request for this task, or of this name, can mean."""
+        if name:
+            found = self._workflows.get(Key(namespace, name))
+            return (found,) if found else ()
+        keys = {
+            key
+            for label in self._task_labels
+            for key in self._by_label.get((namespace, label, task), ())
+        }
+        return tuple(self._workflows[key] for key in sorted(keys))
+
+    def _link(self, workflow: WorkflowView, label: str) -> None:
+        task = workflow.labels.get(label)
+        if task is not None:
+            self._by_label[workflow.key.namespace, label, task].add(workflow.key)
+
+
+class PolicyStore:
+    """The valid policies."""
+
+    def __init__(self) -> None:
+        self._policies: dict[Key, Policy] = {}
+
+    def get(self, key: Key) -> Policy | None:
+        """The policy that is in force under this name."""
+        return self._policies.get(key)
+
+    def put(self, key: Key, policy: Policy) -> bool:
+        """Puts a policy in force; True if it differs from the one before."""
+        changed = self._policies.get(key) != policy
+        self._policies[key] = policy
+        return changed
+
+    def remove(self, key: Key) -> None:
+        """Takes a policy out of force."""
+        self._policies.pop(key, None)
+
+    def of(self, namespace: str) -> tuple[Policy, ...]:
+        """The policies of a namespace."""
+        return tuple(policy for key, policy in self._policies.items() if key.namespace == namespace)
+
+
+class BreakerStore:
+    """The circuit breakers that are stored in the cluster, with the version to compare with."""
+
+    def __init__(self) -> None:
+        self._breakers: dict[tuple[str, str], tuple[Breaker, str]] = {}
+
+    def get(self, namespace: str, stage: str) -> tuple[Breaker, str] | None:
+        """The breaker of a stage, or None while it never failed."""
+        return self._breakers.get((namespace, stage))
+
+    def put(self, namespace: str, stage: str, breaker: Breaker, version: str) -> None:
+        """Takes in a breaker."""
+        self._breakers[namespace, stage] = (breaker, version)
+
+    def remove(self, namespace: str, stage: str) -> None:
+        """Resets a breaker whose object was deleted."""
+        self._breakers.pop((namespace, stage), None)
+
+    def of(self, namespace: str) -> Mapping[str, Breaker]:
+        """The breakers of a namespace by stage."""
+        return {
+            stage: item[0] for (home, stage), item in self._breakers.items() if home == namespace
+        }
+
+
+def _newer(one: base.ObjectMeta, other: base.ObjectMeta) -> bool:
+    """Whether one version is newer; resourceVersions are ordered integers for Kubernetes itself."""
+    mine, theirs = one.resource_version, other.resource_version
+    if mine.isdigit() and theirs.isdigit():
+        return int(mine) > int(theirs)
+    return mine != theirs
+
+
+def _discard(index: dict[Any, set[Key]], at: Any, key: Key) -> None:
+    keys = index.get(at)
+    if keys is not None:
+        keys.discard(key)
+        if not keys:
+            del index[at]

@@ -1,0 +1,151 @@
+"""The settings of one operator process: read once at start, never changed afterwards.
+
+The command line builds them (`resumer.cli.run`), `resumer.factory` hands them to whoever needs one.
+A value that cannot work is refused here, before anything is started, with a message that names the
+field, what was found and what is allowed. What needs a look at the outside (does the kubeconfig
+exist, is the port free) is not checked here.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import re
+from dataclasses import dataclass
+
+from resumer import errors
+
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+
+
+class LogFormat(enum.StrEnum):
+    """How a log line is written."""
+
+    JSON = "json"
+    """One JSON object per line."""
+
+    CONSOLE = "console"
+    """For a person at a terminal; coloured there, and only there."""
+
+
+class LogLevel(enum.StrEnum):
+    """The least important lines that are still written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that can be set; every field has a default that suits an operator in a cluster.
+
+    Raises:
+        SettingsError: A value is outside of what its field allows; raised by the constructor.
+    """
+
+    namespaces: tuple[str, ...] = ()
+    """The namespaces to work in. Empty: all, which needs cluster-wide rights."""
+
+    instance_id: str = ""
+    """Argo's ``controller-instanceid``: only Workflows that carry it are touched. Empty: only those
+    without one.
+
+    It is what tells the Workflows of several Argo controllers in one cluster apart, so it has to be
+    the same here.
+    """
+
+    kubeconfig: str = ""
+    """Path of a kubeconfig. Empty: the pod's service account, or outside of a cluster
+    ``~/.kube/config``.
+    """
+
+    context: str = ""
+    """The context of the kubeconfig. Empty: its current one."""
+
+    log_format: LogFormat = LogFormat.JSON
+    """JSON by default, because in a cluster a log is read by a program first."""
+
+    log_level: LogLevel = LogLevel.INFO
+    """Info by default: each outcome of a request is one line, and nothing else is said as long as
+    all is well.
+    """
+
+    metrics_host: str = ""
+    """The address to serve metrics and health on. Empty: all, IPv4 and IPv6, because a probe comes
+    to the pod's.
+    """
+
+    metrics_port: int | None = 9402
+    """The port of metrics and health: 0 takes a free one (the log says which), None serves
+    neither.
+    """
+
+    workers: int = 64
+    """Reconciles at the same time, 1 to 1000. Each mostly waits for the API server; more than
+    `api_connections` only queue up there."""
+
+    api_connections: int = 64
+    """Connections to the API server for requests, 1 to 1000 (watches have their own).
+
+    As many as `workers`, so that no worker waits for another; a bound at all, so that catching up
+    after an outage does not open one for each waiting request.
+    """
+
+    request_timeout: float = 10.0
+    """Seconds for one request to the API server, 0.1 to 60. Ten is well above a slow answer (about
+    one second), and leaves room for several attempts in the 60 seconds that one resume's work may
+    take.
+    """
+
+    cleanup_interval: float = 60.0
+    """Seconds between two sweeps that delete finished WorkflowResumes past their time to live, 0 to
+    86400; 0: never.
+
+    A minute, as such objects live for a day: a sweep lists the finished ones page by page.
+    """
+
+    drain_seconds: float = 8.0
+    """Seconds that running reconciles get to end after SIGTERM, 0 to 600. With the two that closing
+    takes, the process ends within ten; what is cut off is picked up after the restart.
+    """
+
+    stale_seconds: float = 180.0
+    """Seconds of silence, 10 to 3600, after which a watch counts as dead and ``/healthz`` fails.
+
+    The API server sends a bookmark each minute, and a stream that brings none for 70 seconds is
+    opened anew: twice that has failed by then.
+    """
+
+    def __post_init__(self) -> None:
+        for namespace in self.namespaces:
+            if not _NAMESPACE.fullmatch(namespace):
+                raise errors.SettingsError(
+                    "namespaces",
+                    f"{namespace!r} is not the name of a namespace: 1 to 63 of a-z, 0-9 and '-', "
+                    "with a letter or a digit first and last",
+                )
+        if len(set(self.namespaces)) != len(self.namespaces):
+            twice = next(name for name in self.namespaces if self.namespaces.count(name) > 1)
+            raise errors.SettingsError("namespaces", f"{twice!r} is given more than once")
+        if self.instance_id and not _LABEL_VALUE.fullmatch(self.instance_id):
+            raise errors.SettingsError(
+                "instance_id",
+                f"{self.instance_id!r} is not a label value: 1 to 63 of A-Z, a-z, 0-9, '-', '_' "
+                "and '.', with a letter or a digit first and last",
+            )
+        if self.metrics_port is not None:
+            _within("metrics_port", self.metrics_port, 0, 65535)
+        _within("workers", self.workers, 1, 1000)
+        _within("api_connections", self.api_connections, 1, 1000)
+        _within("request_timeout", self.request_timeout, 0.1, 60)
+        _within("cleanup_interval", self.cleanup_interval, 0, 86400)
+        _within("drain_seconds", self.drain_seconds, 0, 600)
+        _within("stale_seconds", self.stale_seconds, 10, 3600)
+
+
+def _within(field: str, value: float, least: float, most: float) -> None:
+    if math.isnan(value) or not least <= value <= most:
+        raise errors.SettingsError(field, f"{value:g} is not within {least:g} and {most:g}")

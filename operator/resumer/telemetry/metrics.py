@@ -1,0 +1,166 @@
+"""Counting and measuring: the one implementation of `resumer.ports.Telemetry`, for Prometheus.
+
+Each metric is made from its row in `resumer.telemetry.catalog`. Labels hold names from closed sets
+only. A stage is named by whoever writes a policy, which is bounded by nothing; here the first so
+many are kept and all others are `OTHER`, so that no user can fill the memory of Prometheus.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Mapping
+
+import prometheus_client as prometheus
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+import resumer
+from resumer.api import breaker
+from resumer.telemetry import catalog
+
+OTHER = "other"
+"""The label value for whatever is not counted under a name of its own."""
+
+STAGE_LIMIT = 100
+"""Stages counted by name. The seeds have four; a large platform has a few dozen."""
+
+WORD_LIMIT = 200
+"""Outcomes, reasons, results or classes of errors counted by name; the code has less than half as
+many.
+"""
+
+BREAKER_LIMIT = 500
+"""Pairs of namespace and stage whose breaker is shown; only those that ever left ``Closed``
+count.
+"""
+
+BREAKER_STATES = tuple(breaker.BreakerState)
+"""The values of the label ``state`` of ``resumer_breaker_state``."""
+
+
+class Metrics:
+    """Counts and measures for one process; implements `resumer.ports.Telemetry`.
+
+    Args:
+        watch_ages: Asked at each scrape: for each watched resource, the seconds since it was last
+            heard of.
+    """
+
+    def __init__(self, watch_ages: Callable[[], Mapping[str, float]] = dict) -> None:
+        prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = prometheus.CollectorRegistry()
+        self._requests = self._counter("resumer_requests_total")
+        self._attempts = self._counter("resumer_attempts_total")
+        self._latency = self._histogram("resumer_resume_latency_seconds")
+        self._gate_wait = self._histogram("resumer_gate_wait_seconds")
+        self._reaction = self._histogram("resumer_reaction_seconds")
+        self._breakers = self._gauge("resumer_breaker_state")
+        self._transitions = self._counter("resumer_breaker_transitions_total")
+        self._queue = self._gauge("resumer_queue_depth")
+        self._passes = self._histogram("resumer_reconcile_seconds")
+        self._errors = self._counter("resumer_reconcile_errors_total")
+        self._dropped = self._counter("resumer_events_dropped_total")
+        build = self._gauge("resumer_build_info")
+        build.labels(version=resumer.__version__, python=platform.python_version()).set(1)
+        self.registry.register(_WatchAges(watch_ages))
+        prometheus.ProcessCollector(registry=self.registry)
+        prometheus.PlatformCollector(registry=self.registry)
+        prometheus.GCCollector(registry=self.registry)
+        self._stage = _Bounded(STAGE_LIMIT)
+        self._word = _Bounded(WORD_LIMIT)
+        self._shown: set[tuple[str, str]] = set()
+
+    def decided(self, stage: str, outcome: str, reason: str) -> None:
+        """A WorkflowResume got a new outcome or a new reason."""
+        self._requests.labels(
+            stage=self._stage(stage), outcome=self._word(outcome), reason=self._word(reason)
+        ).inc()
+
+    def attempted(self, stage: str, result: str) -> None:
+        """One attempt to write to a Workflow ended."""
+        self._attempts.labels(stage=self._stage(stage), result=self._word(result)).inc()
+
+    def resumed(self, stage: str, since_created: float, since_open: float) -> None:
+        """A request resumed, so many seconds after it was made and after its gate was ready.
+
+        Clocks of several machines are compared here: what would be negative counts as 0.
+        """
+        name = self._stage(stage)
+        self._latency.labels(stage=name).observe(max(0.0, since_created))
+        self._gate_wait.labels(stage=name).observe(max(0.0, since_created - since_open))
+        self._reaction.labels(stage=name).observe(max(0.0, min(since_created, since_open)))
+
+    def breaker_changed(self, namespace: str, stage: str, before: str, after: str) -> None:
+        """A circuit breaker went from one state to another.
+
+        The same state twice counts nothing and shows the state: for a breaker found at the start.
+        """
+        pair = (namespace, stage or OTHER)
+        if pair not in self._shown and len(self._shown) >= BREAKER_LIMIT:
+            pair = (OTHER, OTHER)
+        else:
+            self._shown.add(pair)
+            for state in BREAKER_STATES:
+                self._breakers.labels(*pair, state).set(state == after)
+        if before != after:
+            self._transitions.labels(*pair, self._word(after)).inc()
+
+    def queue_changed(self, ready: int, delayed: int, running: int) -> None:
+        """The reconcile queue's depth."""
+        self._queue.labels(state="ready").set(ready)
+        self._queue.labels(state="delayed").set(delayed)
+        self._queue.labels(state="running").set(running)
+
+    def reconciled(self, seconds: float, error: str) -> None:
+        """One pass took so long; ``error`` is the class of what it raised, or ``""``."""
+        self._passes.observe(seconds)
+        if error:
+            self._errors.labels(error=self._word(error)).inc()
+
+    def event_dropped(self) -> None:
+        """A Kubernetes Event was not written."""
+        self._dropped.inc()
+
+    def _counter(self, name: str) -> prometheus.Counter:
+        row = catalog.row(name)
+        return prometheus.Counter(row.name, row.help, row.labels, registry=self.registry)
+
+    def _gauge(self, name: str) -> prometheus.Gauge:
+        row = catalog.row(name)
+        return prometheus.Gauge(row.name, row.help, row.labels, registry=self.registry)
+
+    def _histogram(self, name: str) -> prometheus.Histogram:
+        row = catalog.row(name)
+        return prometheus.Histogram(
+            row.name, row.help, row.labels, buckets=row.buckets, registry=self.registry
+        )
+
+
+class _Bounded:
+    """Lets the first so many label values through; all others, and what is no name, are `OTHER`."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: set[str] = set()
+
+    def __call__(self, value: str) -> str:
+        if value in self._known:
+            return value
+        if not value or len(value) > 63 or len(self._known) >= self._limit:
+            return OTHER
+        self._known.add(value)
+        return value
+
+
+class _WatchAges(Collector):
+    """Reads the ages when somebody looks: between two events they grow."""
+
+    def __init__(self, ages: Callable[[], Mapping[str, float]]) -> None:
+        self._ages = ages
+
+    def collect(self) -> Iterable[Metric]:
+        row = catalog.row("resumer_watch_age_seconds")
+        family = GaugeMetricFamily(row.name, row.help, labels=row.labels)
+        for resource, seconds in self._ages().items():
+            family.add_metric([resource], seconds)
+        yield family

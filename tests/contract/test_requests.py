@@ -1,0 +1,136 @@
+"""`KubeRequests` on a real API server: exactly the object that was meant, and all finished ones."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from resumer import errors
+from resumer.adapters import kube, requests
+from resumer.api import constants
+from resumer.core.keys import Key
+from tests.contract import faulty_server
+from tests.controlplane import client as cluster_client
+
+
+@pytest.fixture
+async def client(cluster: cluster_client.Cluster) -> AsyncIterator[kube.KubeClient]:
+    async with faulty_server.connected(str(cluster.kubeconfig)) as link:
+        yield link.client(timeout=20.0, max_connections=8)
+
+
+@pytest.fixture
+def written(client: kube.KubeClient, namespace: str) -> requests.KubeRequests:
+    return requests.KubeRequests(client, (namespace,))
+
+
+async def create(client: kube.KubeClient, namespace: str, name: str = "one") -> dict[str, Any]:
+    correlation = {"taskId": "5", "eventType": "pr-created"}
+    return await client.create(
+        kube.path(constants.API_VERSION, constants.RESUME_PLURAL, namespace),
+        {
+            "apiVersion": constants.API_VERSION,
+            "kind": constants.RESUME_KIND,
+            "metadata": {"name": name},
+            "spec": {"workflowName": "build-1", "correlationData": correlation},
+        },
+    )
+
+
+async def test_a_status_is_written_to_an_object_that_has_none_and_then_replaced(
+    client: kube.KubeClient, written: requests.KubeRequests, namespace: str
+) -> None:
+    uid = (await create(client, namespace))["metadata"]["uid"]
+    key = Key(namespace, "one")
+
+    first = await written.write_status(key, uid, {"phase": "Waiting", "message": "no gate yet"})
+    second = await written.write_status(key, uid, {"phase": "Succeeded", "outcome": "Resumed"})
+
+    assert first["status"] == {"phase": "Waiting", "message": "no gate yet"}
+    assert second["status"] == {"phase": "Succeeded", "outcome": "Resumed"}
+    assert second["metadata"]["generation"] == first["metadata"]["generation"]
+
+
+async def test_writing_the_same_status_again_changes_nothing(
+    client: kube.KubeClient, written: requests.KubeRequests, namespace: str
+) -> None:
+    uid = (await create(client, namespace))["metadata"]["uid"]
+    key = Key(namespace, "one")
+
+    first = await written.write_status(key, uid, {"phase": "Waiting"})
+    second = await written.write_status(key, uid, {"phase": "Waiting"})
+
+    assert second["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+
+
+async def test_the_status_of_a_recreated_object_is_not_written(
+    client: kube.KubeClient, written: requests.KubeRequests, namespace: str
+) -> None:
+    old = await create(client, namespace)
+    key = Key(namespace, "one")
+    await written.delete(key, old["metadata"]["uid"], old["metadata"]["resourceVersion"])
+    new = await create(client, namespace)
+
+    with pytest.raises(errors.NotFoundError) as caught:
+        await written.write_status(key, old["metadata"]["uid"], {"phase": "Succeeded"})
+
+    assert caught.value.reason == "OtherUid"
+    path = kube.path(constants.API_VERSION, constants.RESUME_PLURAL, namespace, "one")
+    assert await client.get(path) == new
+
+
+async def test_the_status_of_a_missing_object_is_not_found(
+    written: requests.KubeRequests, namespace: str
+) -> None:
+    with pytest.raises(errors.NotFoundError):
+        await written.write_status(Key(namespace, "nobody"), "u-1", {"phase": "Waiting"})
+
+
+async def test_a_status_that_the_schema_forbids_is_permanent(
+    client: kube.KubeClient, written: requests.KubeRequests, namespace: str
+) -> None:
+    uid = (await create(client, namespace))["metadata"]["uid"]
+    with pytest.raises(errors.PermanentError, match="phase"):
+        await written.write_status(Key(namespace, "one"), uid, {"phase": "Elsewhere"})
+
+
+async def test_deleting_what_is_gone_or_was_recreated_is_success_and_deletes_nothing_else(
+    client: kube.KubeClient, written: requests.KubeRequests, namespace: str
+) -> None:
+    stored = await create(client, namespace)
+    key, uid = Key(namespace, "one"), stored["metadata"]["uid"]
+
+    await written.delete(key, "another", stored["metadata"]["resourceVersion"])
+    with pytest.raises(errors.PreconditionError):
+        await written.delete(key, uid, "1")
+    await written.delete(key, uid, stored["metadata"]["resourceVersion"])
+    await written.delete(key, uid, stored["metadata"]["resourceVersion"])
+
+    page = await client.get(kube.path(constants.API_VERSION, constants.RESUME_PLURAL, namespace))
+    assert page["items"] == []
+
+
+async def test_finished_brings_what_succeeded_and_what_failed_of_the_watched_namespaces_only(
+    client: kube.KubeClient,
+    written: requests.KubeRequests,
+    namespace: str,
+    cluster: cluster_client.Cluster,
+) -> None:
+    phases = {"a": "Succeeded", "b": "Failed", "c": "Waiting", "d": "Pending", "e": "Succeeded"}
+    for name, phase in phases.items():
+        uid = (await create(client, namespace, name))["metadata"]["uid"]
+        await written.write_status(Key(namespace, name), uid, {"phase": phase})
+    await create(client, namespace, "without-status")
+
+    here = {body["metadata"]["name"] async for body in written.finished()}
+    elsewhere = [body async for body in requests.KubeRequests(client, ("default",)).finished()]
+    everywhere = {
+        body["metadata"]["name"]
+        async for body in requests.KubeRequests(client, ()).finished()
+        if body["metadata"]["namespace"] == namespace
+    }
+
+    assert here == everywhere == {"a", "b", "e"}
+    assert elsewhere == []

@@ -1,0 +1,3 @@
+"""Tests of `resumer.cli`."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Tests of `resumer.telemetry`."""
+
+from __future__ import annotations

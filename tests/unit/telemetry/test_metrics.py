@@ -1,0 +1,199 @@
+"""Metrics: each appears under its name with its labels, and no user can make more of them."""
+
+from __future__ import annotations
+
+import re
+
+import prometheus_client as prometheus
+import pytest
+from prometheus_client import parser
+
+import resumer
+from resumer import ports
+from resumer.telemetry import catalog, metrics
+
+
+def value(counted: metrics.Metrics, name: str, **labels: str) -> float | None:
+    return counted.registry.get_sample_value(name, labels)
+
+
+def series(counted: metrics.Metrics, name: str) -> list[dict[str, str]]:
+    return [
+        sample.labels
+        for family in counted.registry.collect()
+        for sample in family.samples
+        if sample.name == name
+    ]
+
+
+def use_all(counted: metrics.Metrics) -> None:
+    counted.decided("review", "Rejected", "TaskMismatch")
+    counted.attempted("review", "Done")
+    counted.resumed("review", 2.0, 0.5)
+    counted.breaker_changed("team-a", "review", "Closed", "Open")
+    counted.queue_changed(1, 2, 3)
+    counted.reconciled(0.02, "TransientError")
+    counted.event_dropped()
+
+
+def test_it_is_what_the_services_ask_for() -> None:
+    telemetry: ports.Telemetry = metrics.Metrics()
+    telemetry.decided("review", "Resumed", "GateOpened")
+
+
+def test_what_is_exposed_and_what_is_described_are_the_same() -> None:
+    counted = metrics.Metrics(lambda: {"workflows": 1.0})
+    use_all(counted)
+    text = prometheus.generate_latest(counted.registry).decode()
+    exposed = {
+        family.name + ("_total" if family.type == "counter" else ""): family
+        for family in parser.text_string_to_metric_families(text)
+        if family.name.startswith("resumer_")
+    }
+    described = {row.name: row for row in catalog.describe()}
+    assert set(exposed) == set(described)
+    for name, row in described.items():
+        assert exposed[name].type == row.kind.value, name
+        assert exposed[name].documentation == row.help, name
+        for sample in exposed[name].samples:
+            assert set(sample.labels) - {"le"} == set(row.labels), name
+
+
+def test_names_have_the_prefix_and_a_unit_and_a_sentence_of_help() -> None:
+    for row in catalog.describe():
+        assert re.fullmatch(r"resumer_[a-z_]+(_total|_seconds|_info|_state|_depth)", row.name)
+        assert row.help.endswith(".")
+        assert bool(row.buckets) is (row.kind is catalog.Kind.HISTOGRAM)
+        assert list(row.buckets) == sorted(row.buckets)
+
+
+def test_requests_are_counted_by_stage_outcome_and_reason() -> None:
+    counted = metrics.Metrics()
+    counted.decided("review", "Rejected", "TaskMismatch")
+    counted.decided("review", "Rejected", "TaskMismatch")
+    counted.decided("review", "Resumed", "GateOpened")
+    name = "resumer_requests_total"
+    assert value(counted, name, stage="review", outcome="Rejected", reason="TaskMismatch") == 2
+    assert value(counted, name, stage="review", outcome="Resumed", reason="GateOpened") == 1
+
+
+@pytest.mark.parametrize(
+    ("since_created", "since_open", "latency", "wait", "reaction"),
+    [
+        pytest.param(2.0, 0.5, 2.0, 1.5, 0.5, id="the gate opened after the request came"),
+        pytest.param(0.5, 60.0, 0.5, 0.0, 0.5, id="the gate was open before"),
+        pytest.param(-0.5, -0.2, 0.0, 0.0, 0.0, id="the clocks disagree"),
+    ],
+)
+def test_a_resume_is_measured_from_creation_and_from_when_both_were_there(
+    since_created: float, since_open: float, latency: float, wait: float, reaction: float
+) -> None:
+    counted = metrics.Metrics()
+    counted.resumed("review", since_created, since_open)
+    assert value(counted, "resumer_resume_latency_seconds_sum", stage="review") == latency
+    assert value(counted, "resumer_gate_wait_seconds_sum", stage="review") == wait
+    assert value(counted, "resumer_reaction_seconds_sum", stage="review") == reaction
+    assert value(counted, "resumer_reaction_seconds_count", stage="review") == 1
+
+
+def test_a_breaker_is_in_exactly_one_state() -> None:
+    counted = metrics.Metrics()
+    for before, after in [("Closed", "Open"), ("Open", "HalfOpen"), ("HalfOpen", "Closed")]:
+        counted.breaker_changed("team-a", "review", before, after)
+        states = {
+            state: value(
+                counted, "resumer_breaker_state", namespace="team-a", stage="review", state=state
+            )
+            for state in metrics.BREAKER_STATES
+        }
+        assert states == {state: float(state == after) for state in metrics.BREAKER_STATES}
+        name = "resumer_breaker_transitions_total"
+        assert value(counted, name, namespace="team-a", stage="review", to=after) == 1
+
+
+def test_a_breaker_found_at_the_start_is_shown_and_not_counted() -> None:
+    counted = metrics.Metrics()
+    counted.breaker_changed("team-a", "review", "Open", "Open")
+    assert len(series(counted, "resumer_breaker_state")) == 3
+    assert series(counted, "resumer_breaker_transitions_total") == []
+
+
+def test_the_queue_shows_its_last_depths() -> None:
+    counted = metrics.Metrics()
+    counted.queue_changed(9, 9, 9)
+    counted.queue_changed(1, 2, 3)
+    depths = [
+        value(counted, "resumer_queue_depth", state=state)
+        for state in ("ready", "delayed", "running")
+    ]
+    assert depths == [1, 2, 3]
+
+
+def test_a_pass_is_measured_and_only_a_failed_one_counts_as_an_error() -> None:
+    counted = metrics.Metrics()
+    counted.reconciled(0.25, "")
+    counted.reconciled(0.5, "TransientError")
+    assert value(counted, "resumer_reconcile_seconds_sum") == 0.75
+    assert series(counted, "resumer_reconcile_errors_total") == [{"error": "TransientError"}]
+
+
+def test_a_dropped_event_is_counted() -> None:
+    counted = metrics.Metrics()
+    assert value(counted, "resumer_events_dropped_total") == 0
+    counted.event_dropped()
+    assert value(counted, "resumer_events_dropped_total") == 1
+
+
+def test_the_age_of_a_watch_is_asked_for_at_each_scrape() -> None:
+    ages = {"workflows": 1.0}
+    counted = metrics.Metrics(lambda: ages)
+    assert value(counted, "resumer_watch_age_seconds", resource="workflows") == 1
+    ages["workflows"] = 61.5
+    assert value(counted, "resumer_watch_age_seconds", resource="workflows") == 61.5
+
+
+def test_the_build_and_the_process_are_described() -> None:
+    counted = metrics.Metrics()
+    (labels,) = series(counted, "resumer_build_info")
+    assert labels["version"] == resumer.__version__
+    text = prometheus.generate_latest(counted.registry).decode()
+    assert "process_start_time_seconds" in text
+    assert "python_gc_collections_total" in text
+    assert "_created" not in text
+
+
+def test_two_sets_of_metrics_do_not_share_anything() -> None:
+    first, second = metrics.Metrics(), metrics.Metrics()
+    first.attempted("review", "Done")
+    assert series(second, "resumer_attempts_total") == []
+
+
+def test_stages_without_end_share_one_label() -> None:
+    counted = metrics.Metrics()
+    for number in range(10 * metrics.STAGE_LIMIT):
+        counted.attempted(f"stage-{number}", "Done")
+        counted.attempted("stage-0", "Done")
+    labels = {found["stage"] for found in series(counted, "resumer_attempts_total")}
+    assert len(labels) == metrics.STAGE_LIMIT + 1
+    assert "stage-0" in labels
+    assert metrics.OTHER in labels
+    assert value(counted, "resumer_attempts_total", stage=metrics.OTHER, result="Done") == (
+        9 * metrics.STAGE_LIMIT
+    )
+
+
+def test_breakers_without_end_are_counted_together_and_not_shown() -> None:
+    counted = metrics.Metrics()
+    for number in range(2 * metrics.BREAKER_LIMIT):
+        counted.breaker_changed(f"team-{number}", "review", "Closed", "Open")
+    assert len(series(counted, "resumer_breaker_state")) == 3 * metrics.BREAKER_LIMIT
+    name = "resumer_breaker_transitions_total"
+    together = value(counted, name, namespace=metrics.OTHER, stage=metrics.OTHER, to="Open")
+    assert together == metrics.BREAKER_LIMIT
+
+
+@pytest.mark.parametrize("stage", ["", "x" * 64], ids=["none", "longer than a label value"])
+def test_what_is_no_name_of_a_stage_has_no_label_of_its_own(stage: str) -> None:
+    counted = metrics.Metrics()
+    counted.attempted(stage, "Done")
+    assert series(counted, "resumer_attempts_total") == [{"stage": metrics.OTHER, "result": "Done"}]
