@@ -1,0 +1,205 @@
+"""WorkflowResumePolicy: the stages a kind of workflow passes, and how each is resumed.
+
+Every setting may be left out: None means "not set", and falls through from the stage to the
+policy's defaults to the built-in ones; that resolution is a decision and lies in `resumer.core`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Final, Literal, Self
+
+import pydantic
+
+from resumer.api import base, constants, resume
+from resumer.api.conditions import Condition
+
+MAX_EVENT_TYPES: Final = 512
+"""How many event types all stages of a policy may have together."""
+
+
+class RetryStrategy(enum.StrEnum):
+    """How the waits between attempts grow."""
+
+    EXPONENTIAL = "Exponential"
+    """baseSeconds x factor^n, at most capSeconds."""
+    LINEAR = "Linear"
+    """baseSeconds + n x incrementSeconds, at most capSeconds."""
+    FIXED = "Fixed"
+    """baseSeconds each time."""
+    CUSTOM = "Custom"
+    """delaysSeconds one after the other; the last one repeats."""
+
+
+class Jitter(enum.StrEnum):
+    """How a wait is spread, so that many requests do not come back at once."""
+
+    NONE = "None"
+    """Not at all."""
+    PROPORTIONAL = "Proportional"
+    """Up to 10 % more or less."""
+    FULL = "Full"
+    """Anything between nothing and the wait."""
+    EQUAL = "Equal"
+    """Anything between half of the wait and the wait."""
+
+
+class Ambiguity(enum.StrEnum):
+    """What happens when several live workflows match."""
+
+    FAIL = "Fail"
+    """Nothing is resumed; the candidates are named."""
+    NEWEST = "Newest"
+    """The workflow created last is meant."""
+    NEWEST_CANCEL_OTHERS = "NewestCancelOthers"
+    """The same, and the older ones are terminated."""
+
+
+class SelectorOperator(enum.StrEnum):
+    """The operators of a `metav1.LabelSelectorRequirement`."""
+
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+Seconds = Annotated[base.Number, pydantic.Field(ge=0, le=3600)]
+
+
+class LabelSelectorRequirement(base.ApiModel):
+    """One expression of a label selector."""
+
+    key: base.LabelKey
+    operator: SelectorOperator
+    values: Annotated[tuple[base.LabelValueOrEmpty, ...], pydantic.Field(max_length=64)] = ()
+
+    @pydantic.model_validator(mode="after")
+    def _operands(self) -> Self:
+        needs = self.operator in (SelectorOperator.IN, SelectorOperator.NOT_IN)
+        if bool(self.values) != needs:
+            raise ValueError(
+                "`In` and `NotIn` need values, `Exists` and `DoesNotExist` may not have them"
+            )
+        return self
+
+
+class LabelSelector(base.ApiModel):
+    """A `metav1.LabelSelector`: everything in it must hold; an empty one matches every workflow."""
+
+    match_labels: Annotated[
+        dict[base.LabelKey, base.LabelValueOrEmpty],
+        pydantic.Field(max_length=32),
+        pydantic.BeforeValidator(base.drop_nulls),
+    ] = pydantic.Field(default_factory=dict)
+    match_expressions: Annotated[
+        tuple[LabelSelectorRequirement, ...], pydantic.Field(max_length=32)
+    ] = ()
+
+
+class RetrySettings(base.ApiModel):
+    """How often a transient failure is tried again, and after which waits."""
+
+    strategy: RetryStrategy | None = None
+    max_attempts: Annotated[base.Integer, pydantic.Field(ge=1, le=20)] | None = None
+    base_seconds: Seconds | None = None
+    factor: Annotated[base.Number, pydantic.Field(ge=1, le=10)] | None = None
+    cap_seconds: Seconds | None = None
+    increment_seconds: Seconds | None = None
+    delays_seconds: (
+        Annotated[tuple[Seconds, ...], pydantic.Field(min_length=1, max_length=20)] | None
+    ) = None
+    jitter: Jitter | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _delays(self) -> Self:
+        if (self.delays_seconds is not None) != (self.strategy is RetryStrategy.CUSTOM):
+            raise ValueError(
+                "delaysSeconds is required for strategy Custom, and may not stand with another"
+            )
+        return self
+
+
+class CircuitBreakerSettings(base.ApiModel):
+    """When a stage is left alone, and for how long."""
+
+    failure_threshold: Annotated[base.Integer, pydantic.Field(ge=1, le=1000)] | None = None
+    open_seconds: Annotated[base.Number, pydantic.Field(ge=1, le=3600)] | None = None
+    half_open_calls: Annotated[base.Integer, pydantic.Field(ge=1, le=100)] | None = None
+
+
+class StageSettings(base.ApiModel):
+    """What can be set per stage and, for stages that leave it out, in ``defaults``."""
+
+    node_field_selector: (
+        Annotated[base.Text, pydantic.StringConstraints(max_length=1024), base.NoTemplate] | None
+    ) = None
+    retry: RetrySettings | None = None
+    circuit_breaker: CircuitBreakerSettings | None = None
+    ambiguity: Ambiguity | None = None
+    deadline_seconds: Annotated[base.Integer, pydantic.Field(ge=0, le=604800)] | None = None
+    repeatable: base.Flag | None = None
+    allow_templates: base.Flag | None = None
+    set_labels: resume.SetLabels | None = None
+
+    @pydantic.field_validator("set_labels")
+    @classmethod
+    def _not_argos(cls, labels: dict[str, str] | None) -> dict[str, str] | None:
+        return labels if labels is None else resume.refuse_argo_labels(labels)
+
+
+class Stage(StageSettings):
+    """One stage: a point where workflows wait for an event."""
+
+    name: base.LabelValue
+    event_types: Annotated[tuple[base.LabelValue, ...], pydantic.Field(max_length=32)] = ()
+
+    @pydantic.field_validator("event_types")
+    @classmethod
+    def _distinct(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(types)) < len(types):
+            raise ValueError("an event type may stand only once")
+        return types
+
+
+class WorkflowResumePolicySpec(base.ApiModel):
+    """The stages in the order a workflow passes them, and how they are recognised."""
+
+    workflow_selector: LabelSelector | None = None
+    task_label: base.LabelKey = constants.DEFAULT_TASK_LABEL
+    stage_label: base.LabelKey = constants.DEFAULT_STAGE_LABEL
+    stage_parameter: Annotated[
+        base.Text, pydantic.StringConstraints(max_length=128, pattern=r"^[a-zA-Z0-9_-]*$")
+    ] = ""
+    stages: Annotated[tuple[Stage, ...], pydantic.Field(max_length=64)] = ()
+    defaults: StageSettings = pydantic.Field(default_factory=StageSettings)
+
+    @pydantic.field_validator("stages")
+    @classmethod
+    def _distinct(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        names = [stage.name for stage in stages]
+        if len(set(names)) < len(names):
+            raise ValueError("a stage may stand only once")
+        types = [kind for stage in stages for kind in stage.event_types]
+        if len(types) > MAX_EVENT_TYPES:
+            raise ValueError(f"all stages may have at most {MAX_EVENT_TYPES} event types")
+        if len(set(types)) < len(types):
+            raise ValueError("an event type may belong to one stage only")
+        return stages
+
+
+class PolicyStatus(base.ApiModel):
+    """Whether the policy can be used. Only the operator writes it."""
+
+    observed_generation: base.Integer = 0
+    conditions: tuple[Condition, ...] = ()
+
+
+class WorkflowResumePolicy(base.ApiModel):
+    """The whole object."""
+
+    api_version: Literal["argoproj.io/v1alpha1"] = "argoproj.io/v1alpha1"
+    kind: Literal["WorkflowResumePolicy"] = "WorkflowResumePolicy"
+    metadata: base.ObjectMeta
+    spec: WorkflowResumePolicySpec
+    status: PolicyStatus = pydantic.Field(default_factory=PolicyStatus)
