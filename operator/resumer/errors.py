@@ -1,7 +1,8 @@
 """The errors of the project: what the outside world can do to a reconcile, in our words.
 
-Adapters turn every foreign error (HTTP status, timeout, broken connection) into one of these once, at the edge;
-everything above decides on the class alone. Messages are already truncated and never hold a payload.
+Adapters turn every foreign error (HTTP status, timeout, broken connection) into one of these once,
+at the edge; everything above decides on the class alone. Messages are already truncated and never
+hold a payload.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class ApiError(ResumerError):
 
     Attributes:
         status: The HTTP status, or 0 where no answer came.
-        reason: The machine-readable reason of the answer (``Conflict``, ``Timeout``), or the kind of failure.
+        reason: The machine-readable reason of the answer (``Conflict``, ``Timeout``), or the kind
+            of failure.
     """
 
     def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
@@ -54,7 +56,8 @@ class TransientError(ApiError):
 
     Attributes:
         retry_after: Seconds the server asked to wait, or None.
-        sent: False where the request provably never reached the server; True where it may have been carried out.
+        sent: False where the request provably never reached the server; True where it may have
+            been carried out.
     """
 
     def __init__(
@@ -72,11 +75,11 @@ class TransientError(ApiError):
 
 
 class PermanentError(ApiError):
-    """Repeating the call cannot help: 400, 401, 403, 404 of the kind, 413, 422 of our own making."""
+    """Repeating cannot help: 400, 401, 403, 404 of the kind, 413, 422 of our own making."""
 
 
 class PreconditionError(ApiError):
-    """The object is not what the write expected: 409, or a failed ``test`` of a JSON-Patch (422). Read it again."""
+    """The object is not what was expected: 409, or a failed ``test`` (422). Read it again."""
 
 
 class NotFoundError(ApiError):

@@ -47,7 +47,7 @@ def build(
     )
     stores = Stores(RequestStore(), WorkflowIndex(), PolicyStore(), BreakerStore())
     request_writer = requests.KubeRequests(client, settings.namespaces)
-    publisher = events.KubeEvents(client, clock, dropped=metrics.event_dropped)
+    publisher = events.KubeEvents(client, clock, on_dropped=metrics.event_dropped)
     reconciler = Reconciler(
         stores,
         Outside(

@@ -1,8 +1,9 @@
-"""What the services need from the outside, as small Protocols; adapters and telemetry implement them.
+"""What services need from the outside, as small Protocols; adapters and telemetry implement them.
 
-Every method that talks to the API server raises the classes of `resumer.errors` and nothing else. The write that
-resumes stands alone behind `ResumeBackend`, so that another way to resume (an Argo Server, Argo's proposed
-WorkflowAction kind) is a second implementation and not a change of the services.
+Every method that talks to the API server raises the classes of `resumer.errors` and nothing else.
+The write that resumes stands alone behind `ResumeBackend`, so that another way to resume (an Argo
+Server, Argo's proposed WorkflowAction kind) is a second implementation and not a change of the
+services.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Breakers(Protocol):
     """The persisted circuit breakers, one object per namespace and stage."""
 
     async def read(self, namespace: str, stage: str) -> tuple[Breaker, str]:
-        """The breaker and the version to compare with; a closed one and ``""`` where none is stored."""
+        """The breaker and its version to compare with; closed and ``""`` where none is stored."""
 
     async def write(self, namespace: str, stage: str, breaker: Breaker, version: str) -> str:
         """Stores the breaker if its version is still the given one, and returns the new version.
@@ -105,16 +106,16 @@ class Events(Protocol):
 
 
 class Telemetry(Protocol):
-    """What is measured. Stage names are those of policies, or ``other``: never free text of a user."""
+    """What is measured. Stage names are those of policies, or ``other``: no user's free text."""
 
     def decided(self, stage: str, outcome: str, reason: str) -> None:
         """A WorkflowResume got a new outcome or a new reason."""
 
     def attempted(self, stage: str, result: str) -> None:
-        """One attempt to write to a Workflow ended: ``Done``, ``Conflict``, ``Transient``, ``Permanent``."""
+        """A write to a Workflow ended: ``Done``, ``Conflict``, ``Transient`` or ``Permanent``."""
 
     def resumed(self, stage: str, since_created: float, since_open: float) -> None:
-        """A gate was opened, so many seconds after the request was created and after the gate began to wait."""
+        """A gate was opened, so many seconds after the request came and after the gate began."""
 
     def breaker_changed(self, namespace: str, stage: str, before: str, after: str) -> None:
         """A circuit breaker went from one state to another."""
@@ -123,4 +124,4 @@ class Telemetry(Protocol):
         """The reconcile queue's depth."""
 
     def reconciled(self, seconds: float, error: str) -> None:
-        """One pass over one WorkflowResume took so long; ``error`` is the class of what it raised, or ``""``."""
+        """One pass over a WorkflowResume took so long; ``error`` is the class raised, or ``""``."""

@@ -1,7 +1,7 @@
-"""Argo's Workflows through the Kubernetes API: reading them, the write that resumes, ending a superseded one.
+"""Argo's Workflows through the Kubernetes API: reads, the write that resumes, and ending one.
 
-`KubeResumeBackend` is the one place where a Workflow is resumed. It sends one JSON-Patch and asks for the metadata
-only in return: the answer is then 1 KiB where the Workflow may have hundreds.
+`KubeResumeBackend` is the one place where a Workflow is resumed. It sends one JSON-Patch and asks
+for the metadata only in return: the answer is then 1 KiB where the Workflow may have hundreds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from resumer.core.workflows import NodeStorage
 
 
 def instance_selector(instance_id: str) -> str:
-    """The label selector for what belongs to one Argo controller; without an id, to the one that has none either."""
+    """The label selector for the workflows of one Argo controller; no id: of the one without."""
     label = constants.LABEL_INSTANCE_ID
     return f"{label}={instance_id}" if instance_id else f"!{label}"
 
@@ -52,7 +52,7 @@ class KubeWorkflows:
         return [body async for page in pages for body in page]
 
     async def terminate(self, key: Key, uid: str) -> None:
-        """Sets ``spec.shutdown: Terminate`` on exactly this Workflow; one that is gone is no error."""
+        """Sets ``spec.shutdown: Terminate`` on this very Workflow; one that is gone is no error."""
         operations = [
             {"op": "test", "path": "/metadata/uid", "value": uid},
             {"op": "add", "path": "/spec/shutdown", "value": "Terminate"},

@@ -96,8 +96,11 @@ class Connection:
         return self._session(streams + 8, self.watches.response_class)
 
     async def close(self) -> None:
-        """Closes all sessions, once nothing calls any more: a call under way may wait until its
-        timeout, as TLS does not tell it that its connection is gone."""
+        """Closes all sessions, once nothing calls any more.
+
+        A call under way might wait until its timeout: TLS does not tell it that the connection is
+        gone.
+        """
         for session in self._sessions:
             await session.close()
         self._sessions.clear()

@@ -1,7 +1,8 @@
 """Writing the status of exactly one object of ours.
 
-The API server ignores a uid in a merge patch of a status, so the object is pinned by the `test` of a JSON-Patch; and as
-that cannot merge, the status has to be complete. The operator is the only writer of these statuses.
+The API server ignores a uid in a merge patch of a status, so the object is pinned by the `test` of
+a JSON-Patch; and as that cannot merge, the status has to be complete. The operator is the only
+writer of these statuses.
 """
 
 from __future__ import annotations

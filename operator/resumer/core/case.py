@@ -17,6 +17,8 @@ from resumer.core.policies import Policy, Stage
 from resumer.core.rules import Check
 from resumer.core.workflows import Gate, WorkflowView
 
+_NO_LABELS = selectors.LabelSelector()
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -26,7 +28,7 @@ class Case:
     now: datetime
     policy: Policy = policies.BUILT_IN
     stage: Stage = policies.BUILT_IN.fallback
-    label_selector: selectors.LabelSelector = selectors.LabelSelector()
+    label_selector: selectors.LabelSelector = _NO_LABELS
     node_selector: selectors.NodeFieldSelector | None = None
     sender: str | None = None
     candidate: Candidate | None = None

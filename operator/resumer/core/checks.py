@@ -1,7 +1,8 @@
-"""The checks of the decision chain, one named function each; `decision.CHAIN` has their order and says why.
+"""The checks of the decision chain, one function each; `decision.CHAIN` has their order and why.
 
-A check either adds to what is known or stops the chain. Messages are for a person who reads ``kubectl describe``:
-they name the field or the object, what was found and what is wanted, and hold no times, so that they do not flap.
+A check either adds to what is known or stops the chain. Messages are for a person who reads
+``kubectl describe``: they name the field or the object, what was found and what is wanted, and hold
+no times, so that they do not flap.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _NAMED = 5
 
 
 def recorded(case: Case) -> Case | Stop:
-    """This very request has not opened a gate in a life of the operator that ended before it could say so."""
+    """This request has not opened a gate in a life of the operator that ended before it said so."""
     uid = case.seen.request.metadata.uid
     for workflow in case.seen.workflows:
         marker = next((item for item in workflow.markers.values() if item.uid == uid), None)
@@ -79,14 +80,15 @@ def readable(case: Case) -> Case | Stop:
 
 
 def under_policy(case: Case) -> Case | Stop:
-    """The policy is known, as far as it can be without the workflow: from the labels that the selector asks for."""
+    """The policy is known, as far as the labels that the selector asks for can tell."""
     policy = policies.choose(
         case.seen.policies, case.spec.policy_name, case.label_selector.implied()
     )
     if policy is None:
         return case.end(
             Reason.POLICY_NOT_FOUND,
-            f"policyName {case.spec.policy_name!r}: there is no valid policy of this name in the namespace",
+            f"policyName {case.spec.policy_name!r}: "
+            "there is no valid policy of this name in the namespace",
         )
     stage = correlation.target_stage(case.spec, policy, case.label_selector)
     return case.but(policy=policy, stage=policy.stage(stage))
@@ -111,7 +113,8 @@ def event_agrees(case: Case) -> Case | Stop:
         )
         return refused.end(
             Reason.TASK_MISMATCH,
-            f"the event's labels or branch name {found}, correlationData.taskId is {data.task_id!r}",
+            f"the event's labels or branch name {found}, "
+            f"correlationData.taskId is {data.task_id!r}",
         )
     if event.event_type is not None and event.event_type != data.event_type:
         return refused.end(
@@ -171,8 +174,8 @@ def within_reach(case: Case) -> Case | Stop:
     if workflow.storage is NodeStorage.OFFLOADED:
         return case.end(
             Reason.NODE_STATUS_OFFLOADED,
-            f"the node status of workflow {workflow.key.name!r} is offloaded to the database of Argo's controller; "
-            "resume it through the Argo Server",
+            f"the node status of workflow {workflow.key.name!r} is offloaded to the database "
+            "of Argo's controller; resume it through the Argo Server",
         )
     if workflow.problem:
         return case.end(
@@ -202,7 +205,8 @@ def at_gate(case: Case) -> Case | Stop:
     if late is not None:
         return case.end(
             Reason.DEADLINE_EXCEEDED,
-            f"gate {late.display_name!r} of workflow {case.workflow.key.name!r} opened only after the deadline",
+            f"gate {late.display_name!r} of workflow {case.workflow.key.name!r} "
+            "opened only after the deadline",
         )
     return case.but(gates=found, lift_suspend=case.spec.all_gates and case.workflow.suspended)
 
@@ -226,14 +230,14 @@ def workflow_rules_pass(case: Case) -> Case | Stop:
 
 
 def parameters_fit(case: Case) -> Case | Stop:
-    """The values are data and not templates (argo evaluates them again), and the gates take them."""
+    """The values are data, not templates (Argo evaluates them again), and the gates take them."""
     given = {parameter.name: parameter.value for parameter in case.spec.resume_parameters}
     templated = next((name for name, value in given.items() if "{{" in value), None)
     if templated is not None and not case.stage.allow_templates:
         return case.but(validated=False).end(
             Reason.TEMPLATE_IN_PARAMETER,
-            f"resumeParameters {templated!r} contains `{{{{`, which Argo would evaluate as a template; "
-            "take it out, or let the stage's policy say allowTemplates: true",
+            f"resumeParameters {templated!r} contains `{{{{`, which Argo would evaluate as a "
+            "template; take it out, or let the stage's policy say allowTemplates: true",
         )
     filled = gates.fill(case.gates, given)
     if isinstance(filled, Misfit):
@@ -328,7 +332,8 @@ def _early(case: Case) -> Stop:
     )
     return case.end(
         Reason.STAGE_NOT_REACHED,
-        f"workflow {case.workflow.key.name!r} is {place}; the request is for stage {case.stage.name!r}",
+        f"workflow {case.workflow.key.name!r} is {place}; "
+        f"the request is for stage {case.stage.name!r}",
     )
 
 
@@ -356,7 +361,8 @@ def _late(case: Case) -> Stop:
     current = _names(correlation.stages_of(workflow, case.policy))
     return case.end(
         Reason.STAGE_PASSED,
-        f"workflow {workflow.key.name!r} is in stage {current} already, past stage {case.stage.name!r}",
+        f"workflow {workflow.key.name!r} is in stage {current} already, "
+        f"past stage {case.stage.name!r}",
     )
 
 

@@ -4,13 +4,14 @@ How the candidates of a request stand, for a request that means stage S (stages 
 
     A  label R, or no stage yet         Ahead     the event is early: wait for this one
     B  label S, no marker for S         There     the one we look for
-    C  marker for S                     Resumed   an earlier request was here; the event is a duplicate
+    C  marker for S                     Resumed   an earlier request was here; this one comes twice
     D  label T                          Passed    the event is late
     E  finished                         Passed    (with a marker for S: Resumed)
 
-One There is the match, two are ambiguous; without one, an Ahead is waited for; only then do Resumed and Passed decide.
-A marker whose gate was started anew (``argo retry`` reuses node ids) or whose stage is repeatable does not count.
-Without a stage, every live workflow without a marker for the event type is There.
+One There is the match, two are ambiguous; without one, an Ahead is waited for; only then do Resumed
+and Passed decide. A marker whose gate was started anew (``argo retry`` reuses node ids) or whose
+stage is repeatable does not count. Without a stage, every live workflow without a marker for the
+event type is There.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Mismatch:
 def target_stage(
     spec: WorkflowResumeSpec, policy: Policy, selector: selectors.LabelSelector
 ) -> str:
-    """The stage a request means: its own, its event type's, or the one its selector asks for; else none."""
+    """The stage a request means: its own, its event type's, or that of its selector; else none."""
     implied = selector.implied().get(policy.stage_label, "")
     return spec.target_stage or policy.stage_by_event.get(spec.correlation_data.event_type, implied)
 
@@ -74,7 +75,7 @@ def marker_key(stage: str, event_type: str) -> str:
 
 
 def stages_of(workflow: WorkflowView, policy: Policy) -> tuple[str, ...]:
-    """The stages a workflow is in: those its open gates name, where the policy says how, else its label."""
+    """The stages a workflow is in: those its open gates name, where they do, else its label."""
     if policy.stage_parameter:
         named = (gate.input(policy.stage_parameter) for gate in workflow.gates if gate.is_open)
         found = tuple(stage for stage in named if stage)
@@ -90,7 +91,7 @@ def candidates(
     workflows: Iterable[WorkflowView],
     known: Sequence[Policy],
 ) -> Iterator[Candidate | Mismatch]:
-    """Finds the workflows that a request can mean; the named one is compared, the others are filtered."""
+    """Finds the workflows that a request can mean; a named one is compared, others are filtered."""
     for workflow in workflows:
         policy = policies.choose(known, spec.policy_name, workflow.labels)
         if policy is None or (spec.workflow_name and workflow.key.name != spec.workflow_name):
@@ -123,7 +124,8 @@ def _mismatch(
     if task is None:
         return Mismatch(
             Reason.TASK_LABEL_MISSING,
-            f"workflow {workflow.key.name!r} has no label {policy.task_label!r}, so nothing ties it to a task",
+            f"workflow {workflow.key.name!r} has no label {policy.task_label!r}, "
+            "so nothing ties it to a task",
         )
     if task != spec.correlation_data.task_id:
         return Mismatch(

@@ -1,10 +1,12 @@
 """The decision: one request, everything known about it, and the time, make one `Decision`. Pure.
 
-`CHAIN` is the specification. What can be said from the request alone comes first, so that a request that can never
-succeed is refused at once; what depends on the workflow comes when its gate is open, so that an early event waits.
+`CHAIN` is the specification. What can be said from the request alone comes first, so that a request
+that can never succeed is refused at once; what depends on the workflow comes when its gate is open,
+so that an early event waits.
 
-Two rules stand around the chain. Nothing is decided for good from the watch's view of a workflow, which can be stale:
-before an end that rests on it, the workflows are read. And a request that would wait past its deadline has expired.
+Two rules stand around the chain. Nothing is decided for good from the watch's view of a workflow,
+which can be stale: before an end that rests on it, the workflows are read. And a request that would
+wait past its deadline has expired.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ CHAIN: tuple[Callable[[Case], Case | Stop], ...] = (
     checks.correlated,
     checks.within_reach,
     checks.at_gate,
-    checks.workflow_rules_pass,  # only now: an early event must not fail on labels that are still to come
+    checks.workflow_rules_pass,  # only now: an early event must not fail on labels yet to come
     checks.parameters_fit,
     checks.meant,
     checks.attempt_due,
@@ -47,17 +49,7 @@ def decide(seen: Observation, now: datetime) -> Decision:
         if isinstance(result, Stop):
             return _stopped(result.case, result.what)
         case = result
-    order = orders.build(
-        seen.request,
-        case.stage,
-        case.workflow,
-        tuple(zip(case.gates, case.fills, strict=True)),
-        lift_suspend=case.lift_suspend,
-        sender=case.sender,
-        superseded=case.superseded,
-        now=now,
-    )
-    return Decision(Resume(order), case.facts)
+    return Decision(Resume(orders.build(case)), case.facts)
 
 
 def _stopped(case: Case, what: End | Look) -> Decision:

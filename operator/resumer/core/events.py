@@ -7,8 +7,8 @@ hands it on. All are understood alike. Nothing is trusted: a wrong type reads as
 
 A rule written for the long form finds the short form and the other way round, see `find`. One alias
 has a condition: a short event's ``sender`` stands for ``review.user.login`` only if the action is
-``submitted``, because only who submits a review is its author. A rule on the reviewer of an event
-that names neither fails.
+``submitted``, because only who submits a review is its author. What the short form leaves out of the
+fields that it has names for is unknown rather than missing, see `is_unstated`.
 """
 
 from __future__ import annotations
@@ -127,6 +127,22 @@ def find(
     if name == "review.user.login" and _is_short_review(payload):
         aliases += _SENDER
     return _first(payload, aliases)
+
+
+def is_unstated(event: Mapping[str, object], path: Path) -> bool:
+    """Whether an event in the short form leaves out a field of the payload that it has a name for.
+
+    The short form is a summary that the creator of the request wrote by hand: what it leaves out is
+    unknown. In a whole payload, recognised by its nested objects, the same field would be missing.
+
+    Args:
+        event: The event as the user gave it.
+        path: The path without the prefix ``event.``.
+    """
+    payload = _payload(event)
+    has_objects = any(isinstance(value, Mapping) for value in payload.values())
+    is_short = "action" in payload and not has_objects
+    return is_short and str(path) in _ALIASES and not find(event, path)
 
 
 def delivery_id(event: Mapping[str, object]) -> str | None:

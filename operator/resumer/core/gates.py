@@ -1,7 +1,8 @@
 """Which gates of one workflow a request means, and what they hand to the next step.
 
-The rules are DESIGN's "The gate" and "Never more than asked": a request opens the gate it names, else the gate of its
-stage, else the only one that is open; never a ``duration`` delay that it does not name.
+The rules are DESIGN's "The gate" and "Never more than asked": a request opens the gate it names,
+else the gate of its stage, else the only one that is open; never a ``duration`` delay that it does
+not name.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Wanted:
 
     @property
     def exact(self) -> bool:
-        """True if what matches can be no other stage's gate, so that finding it opened proves that we come after."""
+        """True if what matches is no other stage's gate: if it is open no more, we come after."""
         if self.policy.stage_parameter and self.stage.name:
             return True
         if self.selector is not None:
@@ -97,8 +98,9 @@ def fill(
 ) -> tuple[tuple[Fill, ...], ...] | Misfit:
     """Computes the supplied outputs of each gate: the request's value, else the default.
 
-    Argo's own ``resume`` with a selector leaves outputs without a value, and the workflow is then stuck for good
-    (updateSuspendedNode, workflow/util/util.go); here that is refused before anything is written.
+    Argo's own ``resume`` with a selector leaves outputs without a value, and the workflow is then
+    stuck for good (updateSuspendedNode, workflow/util/util.go); here that is refused before
+    anything is written.
     """
     declared = {output.name for gate in gates for output in gate.outputs}
     for name in parameters:
@@ -106,7 +108,8 @@ def fill(
             known = ", ".join(sorted(declared)) or "none"
             return Misfit(
                 Reason.UNKNOWN_PARAMETER,
-                f"resumeParameters names {name!r}, which is no supplied output of the gate (it has: {known})",
+                f"resumeParameters names {name!r}, which is no supplied output of the gate "
+                f"(it has: {known})",
             )
     filled = []
     for gate in gates:
@@ -121,7 +124,7 @@ def fill(
     return tuple(filled)
 
 
-def _value(gate: Gate, name: str, parameters: Mapping[str, str]) -> str | None | Misfit:
+def _value(gate: Gate, name: str, parameters: Mapping[str, str]) -> str | Misfit | None:
     """The value to write into one output; None if it needs none."""
     output = next(item for item in gate.outputs if item.name == name)
     value = parameters.get(name, output.default)
@@ -129,17 +132,20 @@ def _value(gate: Gate, name: str, parameters: Mapping[str, str]) -> str | None |
         if name in parameters and output.value != parameters[name]:
             return Misfit(
                 Reason.PARAMETER_ALREADY_SET,
-                f"output {name!r} of gate {gate.display_name!r} has a value already; resumeParameters may not change it",
+                f"output {name!r} of gate {gate.display_name!r} has a value already; "
+                "resumeParameters may not change it",
             )
         return None
     if value is None:
         return Misfit(
             Reason.MISSING_PARAMETER,
-            f"output {name!r} of gate {gate.display_name!r} has no default; give it a value in resumeParameters",
+            f"output {name!r} of gate {gate.display_name!r} has no default; "
+            "give it a value in resumeParameters",
         )
     if output.allowed and value not in output.allowed:
         return Misfit(
             Reason.VALUE_NOT_ALLOWED,
-            f"output {name!r} of gate {gate.display_name!r} must be one of {', '.join(output.allowed)}",
+            f"output {name!r} of gate {gate.display_name!r} must be one of "
+            f"{', '.join(output.allowed)}",
         )
     return value

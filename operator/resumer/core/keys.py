@@ -1,4 +1,4 @@
-"""The key of a namespaced object: what queues, indexes and ports pass around instead of the object."""
+"""The key of a namespaced object: what queues, indexes and ports pass around in its place."""
 
 from __future__ import annotations
 

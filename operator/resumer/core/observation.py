@@ -25,7 +25,7 @@ class Observation:
     policies: tuple[Policy, ...]
     """The valid policies of the namespace."""
     workflows: tuple[WorkflowView, ...]
-    """Those that may match: from the watch the live ones, from a fresh read the finished ones too."""
+    """Those that may match: the live ones from the watch, the finished ones too from a read."""
     fresh: bool = False
     """True if the workflows were read from the API server for this very look."""
     bodies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -1,64 +1,43 @@
 """The order for one resume: what must hold on the Workflow and what is changed, as values.
 
-Argo's own resume is the model (``updateSuspendedNode`` and ``LabelActor``): phase Succeeded, finishedAt, a message
-that names who did it, supplied outputs, the action label; the label of the actor where the event names one, and none
-left over from an earlier actor. The marker is ours (DESIGN, "Never more than asked").
+Argo's own resume is the model (``updateSuspendedNode`` and ``LabelActor``): phase Succeeded,
+finishedAt, a message that names who did it, supplied outputs, the action label; the label of the
+actor where the event names one, and none left over from an earlier actor. The marker is ours
+(DESIGN, "Never more than asked").
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
-from datetime import datetime
 
 from resumer.api import base, constants
 from resumer.api.resume import WorkflowResume
 from resumer.core import correlation
-from resumer.core.gates import Fill
+from resumer.core.case import Case
 from resumer.core.observation import GateOrder, ResumeOrder
-from resumer.core.policies import Stage
 from resumer.core.workflows import SUCCEEDED, Gate, Marker, WorkflowView
 
 _BY = "Resumed by: workflowresume/"
 _MESSAGE_LIMIT = 512
 
 
-def build(
-    request: WorkflowResume,
-    stage: Stage,
-    workflow: WorkflowView,
-    gates: Sequence[tuple[Gate, tuple[Fill, ...]]],
-    *,
-    lift_suspend: bool,
-    sender: str | None,
-    superseded: tuple[WorkflowView, ...],
-    now: datetime,
-) -> ResumeOrder:
-    """Puts together the order that opens these gates of this workflow for this request.
-
-    Args:
-        request: Who asks.
-        stage: The stage, or one without a name.
-        workflow: The workflow, as the decision saw it.
-        gates: The gates with the outputs they get; none for a whole-workflow suspend.
-        lift_suspend: Remove ``spec.suspend``.
-        sender: Who caused the event, where it says so.
-        superseded: Older workflows to terminate first.
-        now: The time of the resume.
-    """
+def build(case: Case) -> ResumeOrder:
+    """Puts together the order that opens the gates of a case which has passed every check."""
+    request, stage, workflow = case.seen.request, case.stage, case.workflow
     metadata, spec = request.metadata, request.spec
+    gates = tuple(zip(case.gates, case.fills, strict=True))
     first = gates[0][0] if gates else None
     labels = {
         **stage.set_labels,
         **spec.set_labels,
         constants.LABEL_ACTION: constants.ACTION_RESUME,
     }
-    actor = _label_value(sender or "")
+    actor = _label_value(case.sender or "")
     if actor:
         labels[constants.LABEL_ACTOR] = actor
     of_actors = (constants.LABEL_ACTOR, constants.LABEL_ACTOR_EMAIL, constants.LABEL_ACTOR_USERNAME)
-    finished_at = base.rfc3339(now.replace(microsecond=0))
+    finished_at = base.rfc3339(case.now.replace(microsecond=0))
     return ResumeOrder(
         key=workflow.key,
         uid=workflow.uid,
@@ -70,7 +49,7 @@ def build(
             )
             for gate, fills in gates
         ),
-        lift_suspend=lift_suspend,
+        lift_suspend=case.lift_suspend,
         labels=labels,
         stale_labels=tuple(
             key for key in of_actors if key in workflow.labels and key not in labels
@@ -87,7 +66,7 @@ def build(
         finished_at=finished_at,
         has_annotations=workflow.has_annotations,
         has_labels=workflow.has_labels,
-        superseded=superseded,
+        superseded=case.superseded,
     )
 
 

@@ -1,8 +1,9 @@
-"""The write that resumes, as JSON-Patch (RFC 6902): first everything that must hold, then everything that changes.
+"""The write that resumes, as JSON-Patch (RFC 6902): first what must hold, then what changes.
 
-The API server carries out all of it or nothing, and it evaluates the tests on the newest state, so a write that went
-through is proof that the gate was open and is now opened by us. Never a server-side apply: under Argo's minimal CRDs
-``status`` is atomic and would be replaced as a whole. Never a node that is not there: nodes are only tested and changed.
+The API server carries out all of it or nothing, and it evaluates the tests on the newest state, so
+a write that went through is proof that the gate was open and is now opened by us. Never a
+server-side apply: under Argo's minimal CRDs ``status`` is atomic and would be replaced as a whole.
+Never a node that is not there: nodes are only tested and changed.
 
 Values are written into exactly the fields that are named here; nothing a user wrote reaches a path.
 """
@@ -36,7 +37,7 @@ def for_plain_nodes(order: ResumeOrder) -> list[Operation]:
 
 
 def for_compressed_nodes(order: ResumeOrder, body: Mapping[str, Any]) -> list[Operation]:
-    """The patch for a Workflow whose nodes are compressed: they are unpacked, edited and packed as a whole.
+    """The patch for a Workflow with compressed nodes: unpacked, edited and packed as a whole.
 
     Args:
         order: What to do.
@@ -109,7 +110,7 @@ def _changes_of_workflow(order: ResumeOrder) -> Iterator[Operation]:
 
 
 def _edit(nodes: dict[str, Any], gate: GateOrder, finished_at: str) -> None:
-    """Does to an unpacked node what `_changes_of_gate` says to a plain one, under the same tests."""
+    """Does to an unpacked node what `_changes_of_gate` does to a plain one, with the same tests."""
     node = nodes.get(gate.id)
     wanted = {"type": "Suspend", "phase": workflows.RUNNING, "startedAt": gate.started_at}
     if not isinstance(node, dict) or {key: node.get(key) for key in wanted} != wanted:

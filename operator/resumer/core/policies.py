@@ -1,7 +1,8 @@
 """Policies as the decision uses them: every field resolved, every selector parsed, frozen.
 
-A stage takes each setting from itself, else from the policy's ``defaults``, else from the built-in values, which are
-those of seed 000 (four suspension points, three attempts, 2 s doubled up to 30 s, five failures for 30 s).
+A stage takes each setting from itself, else from the policy's ``defaults``, else from the built-in
+values, which are those of seed 000 (four suspension points, three attempts, 2 s doubled up to 30 s,
+five failures for 30 s).
 """
 
 from __future__ import annotations
@@ -103,8 +104,9 @@ def choose(
         labels: The labels of the workflow.
 
     Returns:
-        The requested policy, or None if there is no such one; else the oldest (then first by name) of those whose
-        workflowSelector matches, as Gateway API settles conflicts; else the built-in one.
+        The requested policy, or None if there is no such one; else the oldest (then first by name)
+        of those whose workflowSelector matches, as Gateway API settles conflicts; else the built-in
+        one.
     """
     ordered = sorted(policies, key=lambda policy: (policy.created, policy.name))
     if requested:

@@ -56,6 +56,15 @@ class Scope(enum.StrEnum):
     """The whole Workflow."""
 
 
+UNSTATED: Final = "(the short form of the event does not say)"
+"""What a check shows for a field that a short-form event has a name for and leaves out.
+
+The requirements' own manifests come with such rules (the labels, the sender and the reviewer of
+events that name none), and have to work as they stand. Such a rule is passed over, visibly; a rule
+with the operator ``exists`` demands the field. Any other missing field fails.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One comparison and its result. Texts are cut to what status holds."""
@@ -120,12 +129,20 @@ def evaluate(
     validate(rule)
     try:
         found = _find(rule, event, labels or {}, workflow or {})
+        if not found and _is_unstated(rule, event):
+            return Check(rule.field, str(rule.operator), ", ".join(_wanted(rule)), UNSTATED, True)
         passed = _holds(rule, found)
         actual = ", ".join(map(_json, found)) if found else None
     except InvalidError as error:
         # The rule is fine, what it looks at is too big: no reason to pass, whatever the operator.
         passed, actual = False, str(error)
     return Check(rule.field, str(rule.operator), ", ".join(_wanted(rule)), actual, passed)
+
+
+def _is_unstated(rule: ValidationRule, event: Mapping[str, object]) -> bool:
+    """Whether a rule is about something that the event, in its short form, simply does not tell."""
+    demands = rule.operator in (RuleOperator.EXISTS, RuleOperator.ABSENT)
+    return scope(rule) is Scope.EVENT and not demands and events.is_unstated(event, _path(rule))
 
 
 def _find(

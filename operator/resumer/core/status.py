@@ -27,12 +27,13 @@ def compose(
     facts: Facts,
     attempt: Attempt | None = None,
 ) -> ResumeStatus:
-    """Makes the new status; equal to the old one if nothing changed that a person would want to know.
+    """Makes the new status; equal to the old one if nothing changed that a person would miss.
 
     Args:
         metadata: Of the WorkflowResume.
         before: Its status as last seen.
-        end: The reason, the message, and for a reason that is not for good the time of the next look.
+        end: The reason, the message, and for a reason that is not for good the time of the next
+            look.
         now: The time.
         facts: What the decision found out.
         attempt: The attempt that led here, if there was one.

@@ -1,12 +1,13 @@
 """What Resumer needs to know of a Workflow, cut out of the untrusted JSON once and frozen.
 
-A Workflow of 50 nodes is some 30 KiB of JSON and six times that in memory; the view keeps its labels, its Suspend
-nodes and our markers, a few hundred bytes. Nothing here trusts the object: under Argo's minimal CRDs every field can
-hold any JSON, so a wrong type reads as absence, and what makes a safe resume impossible is named in ``problem``.
+A Workflow of 50 nodes is some 30 KiB of JSON and six times that in memory; the view keeps its
+labels, its Suspend nodes and our markers, a few hundred bytes. Nothing here trusts the object:
+under Argo's minimal CRDs every field can hold any JSON, so a wrong type reads as absence, and what
+makes a safe resume impossible is named in ``problem``.
 
-Rules are those of argo-workflows: what a gate is (``IsActiveSuspendNode``, workflow_types.go), where templates are
-stored (``resolveTemplateReference``), what a finished workflow is (the ``completed`` label, set in the same write as
-the final phase).
+Rules are those of argo-workflows: what a gate is (``IsActiveSuspendNode``, workflow_types.go),
+where templates are stored (``resolveTemplateReference``), what a finished workflow is (the
+``completed`` label, set in the same write as the final phase).
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Gate:
     ref_name: str
     phase: str
     started_at: str
-    """As the API gave it: the node's identity together with its id, because ``argo retry`` reuses ids."""
+    """As the API gave it: with the id the node's identity, because ``argo retry`` reuses ids."""
     message: str
     delay: bool
     """True if the template has a ``duration``: Argo itself ends it."""
@@ -82,7 +83,7 @@ class Gate:
         return self.phase == RUNNING
 
     def field(self, name: str) -> str:
-        """The value of one of the fields that Argo's ``nodeFieldSelector`` knows; absent is empty, as with Argo."""
+        """The value of a field that Argo's ``nodeFieldSelector`` knows; empty if absent."""
         match name:
             case "displayName":
                 return self.display_name
@@ -108,10 +109,10 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What a resume leaves on the Workflow: for one stage (or event type), which gate was opened and by whom."""
+    """What a resume leaves on the Workflow: for a stage or event type, the gate and who."""
 
     workflow_uid: str
-    """`argo resubmit` copies annotations to the new Workflow; a marker of another uid means nothing."""
+    """`argo resubmit` copies annotations to the new Workflow; those do not count."""
     node_id: str
     """The gate, or `constants.WHOLE_WORKFLOW`."""
     started_at: str
@@ -170,7 +171,7 @@ class WorkflowView:
     """``spec.suspend`` is true."""
     storage: NodeStorage
     unpacked: bool
-    """True if the gates are known: always for plain node status, after unpacking for a compressed one."""
+    """True if the gates are known: with plain node status always, with compressed if unpacked."""
     gates: tuple[Gate, ...]
     markers: Mapping[str, Marker]
     """By annotation key; only those made for this very Workflow."""
@@ -321,7 +322,7 @@ def _duration(
     node: Mapping[str, Any],
     inputs: Mapping[str, str],
 ) -> str:
-    """The ``duration`` of the template of a Suspend node, inputs filled in; empty where it has none."""
+    """The ``duration`` of a Suspend node's template, inputs filled in; empty where it has none."""
     template = _template(body, raw_nodes, node)
     duration = _text(_map(template.get("suspend")).get("duration"))
     return _INPUT_REFERENCE.sub(lambda match: inputs.get(match[1], ""), duration)
@@ -330,7 +331,7 @@ def _duration(
 def _template(
     body: Mapping[str, Any], raw_nodes: Mapping[str, Any], node: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """Finds the template of a node where Argo keeps it; an empty mapping where it is not to be found."""
+    """Finds a node's template where Argo keeps it; an empty mapping where it is not to be found."""
     status = _map(body.get("status"))
     scope = _text(node.get("templateScope"))
     reference, name = _map(node.get("templateRef")), _text(node.get("templateName"))
@@ -358,7 +359,7 @@ def _inline(
     raw_nodes: Mapping[str, Any],
     node: Mapping[str, Any],
 ) -> Mapping[str, Any]:
-    """An inline template: in the step or task of the boundary's template that the node's display name names."""
+    """An inline template: in the step or task of the boundary's template with its name."""
     step = _text(node.get("displayName")).split("(", 1)[0]
     if scope and not scope.startswith("local/"):
         return _map(stored.get(f"{scope}/inline/{step}"))

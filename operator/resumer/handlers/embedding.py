@@ -1,10 +1,11 @@
 """kopf as the watch of this operator, with everything else that it can do switched off.
 
-The choices and their reasons, measured on kopf 1.45: storages that store nothing, because the default ones copy and
-compare each object at each event (1.5 ms for a Workflow of 50 nodes against 0.1 ms); no scanning for namespaces and
-kinds, which would need cluster-wide rights and downloads Argo's CRDs; no peering, because a resume is safe with two
-operators at work; server-side selectors, so that finished objects cost nothing; errors of the watch tried again for as
-long as it takes, starting at a tenth of a second.
+The choices and their reasons, measured on kopf 1.45: storages that store nothing, because the
+default ones copy and compare each object at each event (1.5 ms for a Workflow of 50 nodes against
+0.1 ms); no scanning for namespaces and kinds, which would need cluster-wide rights and downloads
+Argo's CRDs; no peering, because a resume is safe with two operators at work; server-side selectors,
+so that finished objects cost nothing; errors of the watch tried again for as long as it takes,
+starting at a tenth of a second.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class _Pauses:
 
 
 def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
-    """kopf's settings for this operator."""
+    """The settings of kopf for this operator."""
     chosen = kopf.OperatorSettings()
     chosen.persistence.progress_storage = _NoProgress()
     chosen.persistence.diffbase_storage = _NoDiffBase()

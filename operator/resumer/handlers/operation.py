@@ -1,8 +1,8 @@
-"""The life of one operator process: connect, listen, watch, work; and at SIGTERM the same backwards.
+"""The life of one operator process: connect, listen, watch, work; at SIGTERM the same backwards.
 
-The queue starts when the watches stand: what existed at the start is known by then, so that catching up costs no
-reads. Ending, it first stops to watch, then lets running reconciles end, and what is cut off is found again by the next
-process: every step of a resume can be the last one.
+The queue starts when the watches stand: what existed at the start is known by then, so that
+catching up costs no reads. Ending, it first stops to watch, then lets running reconciles end, and
+what is cut off is found again by the next process: every step of a resume can be the last one.
 """
 
 from __future__ import annotations
@@ -91,11 +91,8 @@ async def _work(
     code = 0
     try:
         await watches
-    except Exception:
+    except Exception:  # noqa: BLE001  whatever ends the watches ends the process, in order
         _log.exception("the watches ended")
-        code = 1
-    if not stop.is_set() and code == 0:
-        _log.error("the watches ended without being told to")
         code = 1
     for task in others:
         task.cancel()
@@ -108,7 +105,7 @@ async def _work(
 async def _start_queue(
     services: factory.Services, activity: WatchActivity, ready: asyncio.Event
 ) -> None:
-    """Starts the queue once every watch stands and no object of the first lists is still on its way in."""
+    """Starts the queue once every watch stands and all objects of the first lists are in."""
     known, quiet = -1, 0
     while quiet < _SETTLED:
         await asyncio.sleep(_POLL)

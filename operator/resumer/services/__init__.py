@@ -1,1 +1,1 @@
-"""The use cases: what is known (stores), what to look at next (queue), and one pass over one request (resuming)."""
+"""The use cases: what is known (stores), what comes next (queue), one pass over it (resuming)."""

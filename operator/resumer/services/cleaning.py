@@ -1,7 +1,8 @@
 """Deletes finished WorkflowResumes when their time to live is over.
 
-A sweep lists the finished ones page by page and keeps nothing of them: between sweeps they cost neither memory nor
-calls. The object is deleted with its uid and resourceVersion, so that only what was looked at goes.
+A sweep lists the finished ones page by page and keeps nothing of them: between sweeps they cost
+neither memory nor calls. The object is deleted with its uid and resourceVersion, so that only what
+was looked at goes.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Cleaner:
 
 
 def is_due(request: WorkflowResume, now: datetime) -> bool:
-    """True if the time to live of a finished request is over; it runs from the moment that it was decided."""
+    """True if the time to live of a finished request is over; it runs from its decision."""
     outcome = request.status.outcome
     if outcome is None or not outcome.terminal or request.metadata.deletion_timestamp is not None:
         return False

@@ -1,4 +1,4 @@
-"""Policies coming into force: resolved, kept while the next version is invalid, and told so in their status."""
+"""Policies coming into force: resolved, kept while the next version is invalid, and told so."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ class Governor:
         try:
             await self._writer.write_status(key, metadata.get("uid", ""), after.to_json())
         except errors.ApiError as error:
-            # The policy is in force all the same; its status is told again with the next change or relist.
+            # The policy is in force all the same; its status is told again with the next change
+            # or relist.
             _log.warning(
                 "policy status not written",
                 namespace=key.namespace,

@@ -1,8 +1,9 @@
 """The circuit breakers at work: who may try now, and what an attempt taught.
 
-The state lies in one WorkflowResumeBreaker for each namespace and stage, changed by compare-and-swap; nothing is
-written while a stage is well. While the API server takes no writes, the state is kept in memory and written with the
-next change: a breaker that could not be stored still holds its stage back.
+The state lies in one WorkflowResumeBreaker for each namespace and stage, changed by
+compare-and-swap; nothing is written while a stage is well. While the API server takes no writes,
+the state is kept in memory and written with the next change: a breaker that could not be stored
+still holds its stage back.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Guard:
     async def admit(
         self, namespace: str, stage: Stage, holder: str, now: datetime
     ) -> Refused | None:
-        """Claims the right to one attempt; None if it is given, which costs nothing while the stage is well."""
+        """Claims the right to one attempt; None if given, which is free while the stage is well."""
 
         def step(current: Breaker) -> Breaker | Refused:
             verdict = breaker.admit(current, stage.breaker, holder, now)

@@ -1,7 +1,8 @@
 """What comes in from the watches: into the stores, and on to whoever it concerns.
 
-Handlers call these methods with what kopf gives them, one for each kind; nothing here waits. A change of a workflow
-wakes the requests of its task, a change of a policy or a breaker those of its namespace.
+Handlers call these methods with what kopf gives them, one for each kind; nothing here waits. A
+change of a workflow wakes the requests of its task, a change of a policy or a breaker those of its
+namespace.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from resumer.services.queue import KeyedQueue
 from resumer.services.resuming import Stores
 
 _RELEASE_INTERVAL = 0.02
-"""Seconds between two requests that a closed breaker lets go: not all in the same instant, the oldest first."""
+"""Seconds between two requests that a closed breaker lets go: not all at once, the oldest first."""
 
 _log = structlog.get_logger(__name__)
 

@@ -1,8 +1,9 @@
 """The keyed, delayed queue between the watches and the reconciles.
 
-As with client-go's workqueue: a key stands in it once, however often it is added; it is never worked on twice at the
-same time; added while it is worked on, it comes again. On top of that a key can come at a later time, and the sooner
-of two times wins. One pass that raises is isolated: the key comes again after a growing wait, the others go on.
+As with client-go's workqueue: a key stands in it once, however often it is added; it is never
+worked on twice at the same time; added while it is worked on, it comes again. On top of that a key
+can come at a later time, and the sooner of two times wins. One pass that raises is isolated: the
+key comes again after a growing wait, the others go on.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class KeyedQueue:
         """Makes a queue that is still held back, see `start`.
 
         Args:
-            handler: One pass over a key; returns in how many seconds the key has to come again, None for never.
+            handler: One pass over a key; returns in how many seconds the key has to come again,
+                None for never.
             workers: How many keys are worked on at the same time.
             clock: Measures the passes, and spreads the waits.
             telemetry: Is told the depth and each pass.
@@ -95,7 +97,7 @@ class KeyedQueue:
         self._again.discard(key)
 
     async def drain(self, seconds: float) -> bool:
-        """Starts no more keys and waits for the running ones; what is not done in time is cancelled.
+        """Starts no more keys, waits for the running ones and cancels what is not done in time.
 
         Returns:
             True if everything that ran came to its end.

@@ -1,7 +1,8 @@
 """What is told about a decision once it is recorded: a log line, metrics, Kubernetes Events.
 
-Events are few: one on the WorkflowResume when its outcome or reason changes, one on the Workflow when it was resumed.
-Stages in metrics are those that a policy lists; any other is ``other``, so that no user can grow the label set.
+Events are few: one on the WorkflowResume when its outcome or reason changes, one on the Workflow
+when it was resumed. Stages in metrics are those that a policy lists; any other is ``other``, so
+that no user can grow the label set.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Reporter:
 
 
 def metric_stage(facts: Facts) -> str:
-    """The stage as a metric's label: a listed one, or ``other``, or empty for requests without one."""
+    """The stage as a metric's label: a listed one, or ``other``, or empty where there is none."""
     name = facts.stage.name
     return name if not name or facts.policy.position(name) is not None else "other"
 

@@ -1,16 +1,17 @@
 """One pass over one WorkflowResume: gather, decide, act, record. The only writer of its status.
 
     gather   what the watches know, or after a `Look` what the API server says now   -> Observation
-    decide   core.decision.decide                                                     -> Resume | End | Look
+    decide   core.decision.decide                                          -> Resume | End | Look
     act      one conflict-checked write to the Workflow, guarded by the breaker       -> an End
     record   one patch of the status, if anything changed; Event, metrics, log line
 
-What keeps it exactly once: the write tests that the gate is still the one that was decided on, and carries our uid. A
-write whose fate is unknown, and a write that was refused by a test, are both followed by a fresh look, which finds
-our own trace, somebody else's, or an open gate. Killed anywhere, the next pass finds the same.
+What keeps it exactly once: the write tests that the gate is still the one that was decided on, and
+carries our uid. A write whose fate is unknown, and a write that was refused by a test, are both
+followed by a fresh look, which finds our own trace, somebody else's, or an open gate. Killed
+anywhere, the next pass finds the same.
 
-An attempt is a write to the Workflow: only that uses up the retry budget and moves the breaker. A read or a status
-write that fails raises, and the queue brings the key back.
+An attempt is a write to the Workflow: only that uses up the retry budget and moves the breaker. A
+read or a status write that fails raises, and the queue brings the key back.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from resumer.services.stores import (
 )
 
 _ROUNDS = 6
-"""Looks within one pass: the state of a workflow can change between look and write, but not for ever."""
+"""Looks in one pass: a workflow's state can change between look and write, but not for ever."""
 _CONFLICT_DELAY = 0.2
 """Seconds until the next pass when all rounds met a change."""
 _HALF_OPEN_SPREAD = 1.0
@@ -90,10 +91,12 @@ class Reconciler:
         """One pass.
 
         Returns:
-            In how many seconds to look again at the latest, or None if only a change can bring news.
+            In how many seconds to look again at the latest, or None if only a change can bring
+            news.
 
         Raises:
-            ApiError: A read or the status write failed; nothing is lost, the pass has to be made again.
+            ApiError: A read or the status write failed; nothing is lost, the pass has to be made
+                again.
         """
         request = self._stores.requests.get(key)
         if request is None:
@@ -157,7 +160,7 @@ class Reconciler:
     async def _read(
         self, namespace: str, request: WorkflowResume, known: Sequence[policies.Policy]
     ) -> Sequence[ports.Body]:
-        """The workflows that the request can mean, as they are now: one call, or one for each task label in use."""
+        """The workflows that the request can mean, as they are now: a call per task label."""
         if request.spec.workflow_name:
             body = await self._out.workflows.read(Key(namespace, request.spec.workflow_name))
             return [body] if body is not None else []
@@ -177,7 +180,7 @@ class Reconciler:
     async def _attempt(
         self, key: Key, request: WorkflowResume, decided: Decision, order: ResumeOrder
     ) -> tuple[End, Attempt | None] | None:
-        """Tries the write; None if the workflow is not as expected and has to be looked at again."""
+        """Tries the write; None if the workflow is not as expected and needs another look."""
         stage, holder = decided.facts.stage, request.metadata.uid
         began = self._out.clock.now()
         refused = await self._guard.admit(key.namespace, stage, holder, began)
@@ -220,7 +223,7 @@ class Reconciler:
         error: errors.TransientError,
         began: datetime,
     ) -> tuple[End, Attempt | None]:
-        """The write failed, or its answer was lost: look whether it was done, else plan the next attempt."""
+        """The write failed, or its answer was lost: look if it was done, else plan the next."""
         now = self._out.clock.now()
         if error.sent:
             try:
@@ -231,7 +234,7 @@ class Reconciler:
                 if isinstance(after.what, End) and after.what.reason.outcome is Outcome.RESUMED:
                     return after.what, self._made(request, began, after.what)
         stage = facts.stage
-        rate_limited = error.status == 429  # noqa: PLR2004  the HTTP status
+        rate_limited = error.status == 429
         if not rate_limited:
             await self._guard.failed(
                 key.namespace, stage, request.metadata.uid, error.reason or str(error), now
@@ -299,7 +302,7 @@ class Reconciler:
         return max(0.0, (end.until - now).total_seconds()) + spread
 
     async def _refuse(self, key: Key, request: Unreadable) -> None:
-        """Records that an object is not what its schema says; possible with an older or a hand-edited CRD."""
+        """Records that an object is not what its schema says, as an older or edited CRD allows."""
         end = End(Reason.INVALID_OBJECT, request.problem)
         composed = status.compose(
             request.metadata, status.EMPTY, end, self._out.clock.now(), facts=NOTHING

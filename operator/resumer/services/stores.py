@@ -1,8 +1,8 @@
 """What the watches have shown, in the smallest form, and who has to be woken by which change.
 
-Stores are plain memory: filled by the handlers, read by the reconciles, rebuilt from nothing at a start. They can be
-stale, and an object deleted during a gap of the watch may stay; the decision therefore never ends a request for good
-on them alone.
+Stores are plain memory: filled by the handlers, read by the reconciles, rebuilt from nothing at a
+start. They can be stale, and an object deleted during a gap of the watch may stay; the decision
+therefore never ends a request for good on them alone.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class RequestStore:
         """Takes in what the watch or a write of ours returned.
 
         Returns:
-            The key to look at; None if this is older than what is known, or finished, and nothing is to be done.
+            The key to look at; None if this is older than what is known, or finished, and nothing
+            is to be done.
         """
         metadata = base.ObjectMeta.from_json(body.get("metadata") or {})
         key = Key(metadata.namespace, metadata.name)
@@ -144,7 +145,7 @@ class WorkflowIndex:
         return True
 
     def assume(self, workflow: WorkflowView) -> None:
-        """Takes in what a write of ours made of a workflow, unless the watch has shown something newer."""
+        """Takes in what our write made of a workflow, unless the watch showed something newer."""
         known = self._workflows.get(workflow.key)
         if (
             known is not None

@@ -181,11 +181,11 @@ def test_the_rules_of_the_requirements_pass_on_the_events_they_were_written_for(
         assert rules.evaluate(checked, event=event, labels=LABELS).passed
 
 
-def test_a_rule_on_the_reviewer_fails_where_the_event_names_none() -> None:
-    event = {"action": "submitted", "reviewState": "approved"}
+def test_a_rule_on_the_reviewer_of_a_short_review_looks_at_its_sender() -> None:
+    event = {"action": "submitted", "reviewState": "approved", "sender": "eve"}
     checked = rule("review.user.login", "regex", r"^5DLabs-Tess\[bot\]$")
     assert rules.evaluate(checked, event=event) == Check(
-        "review.user.login", "regex", r"^5DLabs-Tess\[bot\]$", None, passed=False
+        "review.user.login", "regex", r"^5DLabs-Tess\[bot\]$", "eve", passed=False
     )
 
 
@@ -309,3 +309,37 @@ def test_a_negative_operator_is_the_opposite_of_its_positive_one(
     assert passed("in", values=wanted) is not passed("notIn", values=wanted)
     assert passed("exists") is not passed("absent")
     assert passed("equals", value=wanted[0]) is passed("in", values=[wanted[0]])
+
+
+@pytest.mark.parametrize(
+    ("event", "field", "operator", "value", "passed"),
+    [
+        ({"action": "opened"}, "sender.login", "equals", "cleo", True),
+        ({"action": "opened"}, "pull_request.labels[].name", "regex", "^task-5$", True),
+        ({"action": "submitted"}, "review.user.login", "regex", "^tess$", True),
+        ({"action": "opened"}, "sender.login", "exists", None, False),
+        ({"action": "opened"}, "sender.login", "absent", None, True),
+        ({"action": "opened", "sender": "eve"}, "sender.login", "equals", "cleo", False),
+        ({"action": "opened"}, "pull_request.title", "equals", "x", False),
+        ({"action": "opened", "repository": {}}, "sender.login", "equals", "cleo", False),
+        ({}, "sender.login", "equals", "cleo", False),
+    ],
+    ids=[
+        "a sender the short form leaves out is passed over",
+        "labels the short form leaves out are passed over",
+        "a reviewer the short form leaves out is passed over",
+        "exists demands the field",
+        "absent holds for what is left out",
+        "a sender the short form names is compared",
+        "a field the short form has no name for fails",
+        "in a whole payload a missing field fails",
+        "where there is no event every field is missing",
+    ],
+)
+def test_what_a_short_event_leaves_out_is_passed_over_visibly(
+    event: dict[str, object], field: str, operator: str, value: str | None, passed: bool
+) -> None:
+    found = rules.evaluate(rule(field, operator, value), event=event)
+    assert found.passed is passed
+    unstated = operator not in ("exists", "absent") and passed
+    assert (found.actual == rules.UNSTATED) is unstated
