@@ -17,7 +17,7 @@ def main() -> None:
 
 
 def operate(settings: Settings) -> int:
-    """Starts the operator; imported only here, because it takes a second that ``--help`` should not."""
+    """Starts the operator; imported only here, as ``--help`` should not take a second."""
     from resumer.handlers import operation  # noqa: PLC0415
 
     return operation.run(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from resumer import ports
-from resumer.adapters import argo, breakers, events, policies, requests
+from resumer.adapters import argo, breakers, events, kube, policies, requests
 from resumer.adapters.connection import Connection
 from resumer.services.cleaning import Cleaner
 from resumer.services.governing import Governor
@@ -23,6 +23,7 @@ from resumer.telemetry.metrics import Metrics
 class Services:
     """The parts of the operator that live as long as its process."""
 
+    client: kube.KubeClient
     stores: Stores
     queue: KeyedQueue
     intake: Intake
@@ -65,6 +66,7 @@ def build(
     )
     intake = Intake(stores, queue)
     return Services(
+        client=client,
         stores=stores,
         queue=queue,
         intake=intake,

@@ -63,11 +63,20 @@ class ResumeBackend(Protocol):
 class Requests(Protocol):
     """Writing to WorkflowResume objects."""
 
-    async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> Body:
+    async def write_status(
+        self, key: Key, uid: str, before: str | None, status: Mapping[str, Any]
+    ) -> Body:
         """Replaces the whole status of exactly this WorkflowResume and returns the new object.
 
+        Args:
+            key: The object.
+            uid: Its uid.
+            before: The outcome that its status must still have; None: it must have no status yet.
+            status: The status as it shall be.
+
         Raises:
-            NotFoundError: The object is gone, or was recreated under its name.
+            NotFoundError: The object is gone.
+            PreconditionError: It was recreated, or somebody else decided on it meanwhile.
         """
 
     async def delete(self, key: Key, uid: str, resource_version: str) -> None:

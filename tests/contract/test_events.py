@@ -103,18 +103,21 @@ async def test_kubectl_describe_shows_an_event_and_how_often_it_repeated(
         namespace,
     )
     moment, drops = HandClock(), Drops()
+
+    def listed() -> list[dict[str, Any]]:
+        return cluster.list_all("v1/Event", namespace)
+
     async with faulty_server.connected(str(cluster.kubeconfig)) as link:
         client = link.client(timeout=20.0, max_connections=2)
         publisher = events.KubeEvents(client, moment, on_dropped=drops, instance="pod-1")
         async with writing(publisher):
             publisher.publish(stored, warning=True, reason="Rejected", message="task 5 is not 6")
-            cluster_events = lambda: cluster.list_all("v1/Event", namespace)  # noqa: E731
-            await until(lambda: len(cluster_events()) == 1, cluster_events)
+            await until(lambda: len(listed()) == 1, listed)
             moment.seconds += 60
             publisher.publish(stored, warning=True, reason="Rejected", message="task 5 is not 6")
-            await until(lambda: cluster_events()[0]["count"] == 2, cluster_events)
+            await until(lambda: listed()[0]["count"] == 2, listed)
 
-    (event,) = cluster.list_all("v1/Event", namespace)
+    (event,) = listed()
     described = cluster.kubectl("describe", "workflowresume", "one", "-n", namespace)
     (line,) = [line for line in described.splitlines() if "task 5 is not 6" in line]
     assert line.split()[:2] == ["Warning", "Rejected"]
@@ -131,7 +134,10 @@ async def test_an_event_that_has_expired_is_created_again(
 ) -> None:
     regarding = {**body(), "metadata": {**body()["metadata"], "namespace": namespace}}
     moment, drops = HandClock(), Drops()
-    listed = lambda: cluster.list_all("v1/Event", namespace)  # noqa: E731
+
+    def listed() -> list[dict[str, Any]]:
+        return cluster.list_all("v1/Event", namespace)
+
     async with faulty_server.connected(str(cluster.kubeconfig)) as link:
         client = link.client(timeout=20.0, max_connections=2)
         async with writing(events.KubeEvents(client, moment, on_dropped=drops)) as publisher:
@@ -173,15 +179,15 @@ async def test_a_flood_is_written_up_to_the_burst_and_dropped_beyond_the_queue(
     assert drops.count == 2000 - events.QUEUE_LIMIT
 
     loop = asyncio.get_running_loop()
+    started = loop.time()
     async with writing(publisher):
         await until(lambda: len(server.received) >= events.BURST, lambda: len(server.received))
-        before = loop.time()
-    elapsed = loop.time() - before
+        ending = loop.time()
+    ended = loop.time()
 
     rate = events.BURST / events.BURST_SECONDS
-    assert elapsed < events.FLUSH_SECONDS + 1.0, "the end waits for at most a second"
-    assert len(server.received) <= events.BURST + rate * (DEADLINE / 2)
-    assert len(server.received) < events.QUEUE_LIMIT
+    assert ended - ending < events.FLUSH_SECONDS + 2.0, "the end waits for about a second at most"
+    assert len(server.received) <= events.BURST + rate * (ended - started) + 1
 
 
 async def test_the_end_writes_what_is_queued(
@@ -220,7 +226,7 @@ async def test_an_object_without_a_usable_namespace_harms_nothing(
     server: faulty_server.FaultyServer, client: kube.KubeClient
 ) -> None:
     drops = Drops()
-    odd = {**body(), "metadata": {"name": "one", "namespace": "../kube-system", "uid": "u-1"}}
+    odd = {**body(), "metadata": {"name": "one", "namespace": "../kube-system", "uid": "u-2"}}
     async with writing(events.KubeEvents(client, HandClock(), on_dropped=drops)) as publisher:
         publisher.publish(odd, warning=False, reason="Resumed", message="x")
         publisher.publish(body(), warning=False, reason="Resumed", message="x")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import pathlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import yaml
+import yarl
+from kubernetes.aio.config import incluster_config
 
 from resumer import errors
 from resumer.adapters import kube
@@ -219,19 +222,7 @@ async def test_a_user_without_rights_is_refused_for_good(
 async def test_a_service_accounts_token_is_accepted_and_a_forged_one_is_not(
     cluster: cluster_client.Cluster, namespace: str, tmp_path: pathlib.Path
 ) -> None:
-    cluster.create(
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}}, namespace
-    )
-    token = cluster.request(
-        "POST",
-        f"/api/v1/namespaces/{namespace}/serviceaccounts/robot/token",
-        body={
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {"expirationSeconds": 600},
-        },
-    )["status"]["token"]
-
+    token = robot_token(cluster, namespace)
     accepted = with_user(cluster, tmp_path / "good", {"token": token})
     async with faulty_server.connected(str(accepted)) as link:
         client = link.client(timeout=20.0, max_connections=1)
@@ -249,6 +240,30 @@ async def test_a_service_accounts_token_is_accepted_and_a_forged_one_is_not(
     assert token not in str(unknown.value)
 
 
+async def test_a_pod_is_known_by_its_service_account_and_survives_the_rotation_of_its_token(
+    cluster: cluster_client.Cluster,
+    namespace: str,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    token_file, authority_file = tmp_path / "token", tmp_path / "ca.crt"
+    authority_file.write_bytes(authority_of(cluster))
+    token_file.write_text("from-before-the-rotation\n")
+    server = yarl.URL(cluster.server)
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(server.host))
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token_file))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(authority_file))
+
+    async with faulty_server.connected("") as link:
+        token_file.write_text(f"{robot_token(cluster, namespace)}\n")
+        client = link.client(timeout=20.0, max_connections=1)
+        with pytest.raises(errors.PermanentError, match="robot") as known:
+            await client.get(kube.path(VERSION, RESUMES, namespace))
+    assert known.value.status == 403
+
+
 async def test_a_certificate_for_another_name_is_refused_unless_that_name_is_expected(
     cluster: cluster_client.Cluster, tmp_path: pathlib.Path
 ) -> None:
@@ -263,6 +278,31 @@ async def test_a_certificate_for_another_name_is_refused_unless_that_name_is_exp
             with pytest.raises(errors.TransientError) as caught:
                 await client.patch(version, {}, kube.PatchType.MERGE)
             assert caught.value.sent is False
+
+
+def authority_of(cluster: cluster_client.Cluster) -> bytes:
+    """The certificate of who signed the API server's."""
+    settings = yaml.safe_load(cluster.kubeconfig.read_text())["clusters"][0]["cluster"]
+    if "certificate-authority-data" in settings:
+        return base64.b64decode(settings["certificate-authority-data"])
+    return pathlib.Path(settings["certificate-authority"]).read_bytes()
+
+
+def robot_token(cluster: cluster_client.Cluster, namespace: str) -> str:
+    """The token of a new service account, which has no rights."""
+    cluster.create(
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}}, namespace
+    )
+    answer = cluster.request(
+        "POST",
+        f"/api/v1/namespaces/{namespace}/serviceaccounts/robot/token",
+        body={
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": 600},
+        },
+    )
+    return str(answer["status"]["token"])
 
 
 def with_user(

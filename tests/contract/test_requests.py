@@ -45,10 +45,18 @@ async def test_a_status_is_written_to_an_object_that_has_none_and_then_replaced(
     uid = (await create(client, namespace))["metadata"]["uid"]
     key = Key(namespace, "one")
 
-    first = await written.write_status(key, uid, {"phase": "Waiting", "message": "no gate yet"})
-    second = await written.write_status(key, uid, {"phase": "Succeeded", "outcome": "Resumed"})
+    first = await written.write_status(
+        key, uid, None, {"phase": "Waiting", "outcome": "Waiting", "message": "no gate yet"}
+    )
+    second = await written.write_status(
+        key, uid, "Waiting", {"phase": "Succeeded", "outcome": "Resumed"}
+    )
 
-    assert first["status"] == {"phase": "Waiting", "message": "no gate yet"}
+    assert first["status"] == {
+        "phase": "Waiting",
+        "outcome": "Waiting",
+        "message": "no gate yet",
+    }
     assert second["status"] == {"phase": "Succeeded", "outcome": "Resumed"}
     assert second["metadata"]["generation"] == first["metadata"]["generation"]
 
@@ -59,8 +67,9 @@ async def test_writing_the_same_status_again_changes_nothing(
     uid = (await create(client, namespace))["metadata"]["uid"]
     key = Key(namespace, "one")
 
-    first = await written.write_status(key, uid, {"phase": "Waiting"})
-    second = await written.write_status(key, uid, {"phase": "Waiting"})
+    status = {"phase": "Waiting", "outcome": "Waiting"}
+    first = await written.write_status(key, uid, None, status)
+    second = await written.write_status(key, uid, "Waiting", status)
 
     assert second["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
 
@@ -73,19 +82,33 @@ async def test_the_status_of_a_recreated_object_is_not_written(
     await written.delete(key, old["metadata"]["uid"], old["metadata"]["resourceVersion"])
     new = await create(client, namespace)
 
-    with pytest.raises(errors.NotFoundError) as caught:
-        await written.write_status(key, old["metadata"]["uid"], {"phase": "Succeeded"})
+    with pytest.raises(errors.PreconditionError):
+        await written.write_status(key, old["metadata"]["uid"], None, {"phase": "Succeeded"})
 
-    assert caught.value.reason == "OtherUid"
     path = kube.path(constants.API_VERSION, constants.RESUME_PLURAL, namespace, "one")
     assert await client.get(path) == new
+
+
+async def test_a_status_that_somebody_else_wrote_meanwhile_is_not_overwritten(
+    client: kube.KubeClient, written: requests.KubeRequests, namespace: str
+) -> None:
+    uid = (await create(client, namespace))["metadata"]["uid"]
+    key = Key(namespace, "one")
+    await written.write_status(key, uid, None, {"phase": "Succeeded", "outcome": "Resumed"})
+
+    for before in (None, "Waiting"):
+        with pytest.raises(errors.PreconditionError):
+            await written.write_status(key, uid, before, {"phase": "Waiting"})
+
+    path = kube.path(constants.API_VERSION, constants.RESUME_PLURAL, namespace, "one")
+    assert (await client.get(path))["status"]["outcome"] == "Resumed"
 
 
 async def test_the_status_of_a_missing_object_is_not_found(
     written: requests.KubeRequests, namespace: str
 ) -> None:
     with pytest.raises(errors.NotFoundError):
-        await written.write_status(Key(namespace, "nobody"), "u-1", {"phase": "Waiting"})
+        await written.write_status(Key(namespace, "nobody"), "u-1", None, {"phase": "Waiting"})
 
 
 async def test_a_status_that_the_schema_forbids_is_permanent(
@@ -93,7 +116,7 @@ async def test_a_status_that_the_schema_forbids_is_permanent(
 ) -> None:
     uid = (await create(client, namespace))["metadata"]["uid"]
     with pytest.raises(errors.PermanentError, match="phase"):
-        await written.write_status(Key(namespace, "one"), uid, {"phase": "Elsewhere"})
+        await written.write_status(Key(namespace, "one"), uid, None, {"phase": "Elsewhere"})
 
 
 async def test_deleting_what_is_gone_or_was_recreated_is_success_and_deletes_nothing_else(
@@ -121,7 +144,7 @@ async def test_finished_brings_what_succeeded_and_what_failed_of_the_watched_nam
     phases = {"a": "Succeeded", "b": "Failed", "c": "Waiting", "d": "Pending", "e": "Succeeded"}
     for name, phase in phases.items():
         uid = (await create(client, namespace, name))["metadata"]["uid"]
-        await written.write_status(Key(namespace, name), uid, {"phase": phase})
+        await written.write_status(Key(namespace, name), uid, None, {"phase": phase})
     await create(client, namespace, "without-status")
 
     here = {body["metadata"]["name"] async for body in written.finished()}

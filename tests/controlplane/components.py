@@ -110,6 +110,9 @@ ARGO = Component(
     ),
 )
 
+# Not of the control plane: `tests.bench` compares with it.
+ARGO_RESUME = Component(name="argo-resume", module="argo-resume", package=".")
+
 ARGO_VERSION = _ARGO_VERSION
 
 # What `build` compiles unless told otherwise, and what `launcher` needs.

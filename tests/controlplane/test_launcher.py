@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http
 import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -17,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.controlplane import client, components, launcher, plugin
+from tests.controlplane import client, components, launcher, plugin, processes
 
 pytestmark = [pytest.mark.usefixtures("built_components"), pytest.mark.timeout(180)]
 
@@ -157,16 +159,22 @@ def test_only_the_full_crds_refuse_a_workflow_with_a_wrong_type(
     minimal_cluster: client.Cluster,
     minimal_namespace: str,
 ) -> None:
+    """Dry runs, for such a Workflow makes Argo's controller (4.0.2) panic where it is stored."""
     wrong = {**SUSPENDED, "spec": {"entrypoint": 7}}
+
+    def try_in(chosen: client.Cluster, where: str) -> None:
+        path = f"/apis/argoproj.io/v1alpha1/namespaces/{where}/workflows"
+        chosen.request("POST", path, query={"dryRun": "All"}, body=wrong)
+
     with pytest.raises(client.ApiError, match=r"spec\.entrypoint"):
-        cluster.create(wrong, namespace)
-    minimal_cluster.create(wrong, minimal_namespace)
+        try_in(cluster, namespace)
+    try_in(minimal_cluster, minimal_namespace)
 
 
-def test_the_project_s_crds_are_served(cluster: client.Cluster) -> None:
+def test_the_project_s_crds_are_served(cluster: client.Cluster, namespace: str) -> None:
     for definition in client.load_definitions(launcher.PROJECT_CRDS):
-        names = definition["spec"]["names"]
-        assert cluster.list_all(f"{names['plural']}.{definition['spec']['group']}") == []
+        kind = f"{definition['spec']['names']['plural']}.{definition['spec']['group']}"
+        assert cluster.list_all(kind, namespace) == []
 
 
 def test_a_deleted_namespace_goes_with_what_is_in_it(
@@ -284,6 +292,20 @@ def test_a_component_that_cannot_start_is_named_with_its_log_and_nothing_is_left
     assert "no-such-flag" in failed.value.log
     assert list(tmp_path.iterdir()) == []
     assert processes_mentioning(str(tmp_path)) == {}
+
+
+@pytest.mark.parametrize("server", ["etcd", "api_server", "controller_manager"])
+def test_a_port_that_somebody_took_meanwhile_is_replaced(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pick = processes.Ports.pick
+    with socket.create_server((processes.HOST, 0)) as somebody:
+        taken = dataclasses.replace(pick(), **{server: somebody.getsockname()[1]})
+        answers = iter([taken])
+        monkeypatch.setattr(processes.Ports, "pick", lambda: next(answers, None) or pick())
+        with launcher.start(crds="minimal", argo=False) as plane:
+            assert plane.layout.ports != taken
+            assert plane.ended() == {}
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

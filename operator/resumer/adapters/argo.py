@@ -78,7 +78,11 @@ class KubeResumeBackend:
         """Opens exactly the gates of the order, atomically, or nothing."""
         at = _path(order.key.namespace, order.key.name)
         if order.storage is NodeStorage.COMPRESSED:
-            operations = patches.for_compressed_nodes(order, await self._client.get(at))
+            try:
+                operations = patches.for_compressed_nodes(order, await self._client.get(at))
+            except errors.MalformedWorkflowError as error:
+                # It was well when it was decided on: look again, and say what is wrong now.
+                raise errors.PreconditionError(str(error), reason="Malformed") from error
         else:
             operations = patches.for_plain_nodes(order)
         await self._client.patch(at, operations, kube.PatchType.JSON, accept=kube.Accept.METADATA)

@@ -212,9 +212,9 @@ class KubeClient:
         body: Any = None,
     ) -> dict[str, Any]:
         # Why not ApiClient.call_api of kubernetes.aio: per PATCH (0.3 KB out, 1 KB back, 16 at
-        # once) it was measured to take 2.9 times the CPU of this code (733 to 253 us), as its session
-        # asks .netrc and the proxy variables in threads for each call, and 1.19 times with that
-        # switched off. Its RESTClientObject takes as much as this, but pads the JSON, follows
+        # once) it was measured to take 2.9 times the CPU of this code (733 to 253 us), as its
+        # session asks .netrc and the proxy variables in threads for each call, and 1.19 times with
+        # that switched off. Its RESTClientObject takes as much as this, but pads the JSON, follows
         # redirects with the token, and turns a JSON-Patch that is no list into another kind of
         # patch. So its configuration and TLS context are used, and aiohttp for the call itself.
         data: bytes | io.BytesIO | None = None

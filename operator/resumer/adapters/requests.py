@@ -26,20 +26,27 @@ class KubeRequests:
         self._client = client
         self._namespaces = namespaces or ("",)
 
-    async def write_status(self, key: Key, uid: str, status: Mapping[str, Any]) -> ports.Body:
+    async def write_status(
+        self, key: Key, uid: str, before: str | None, status: Mapping[str, Any]
+    ) -> ports.Body:
         """Replaces the whole status of exactly this WorkflowResume and returns the new object.
 
         Args:
             key: The object.
             uid: Its uid.
-            status: The status as it shall be; the operator is its only writer.
+            before: The outcome that its status must still have; None: it must have no status yet.
+            status: The status as it shall be.
 
         Raises:
-            NotFoundError: The object is gone, or was recreated under its name.
+            NotFoundError: The object is gone.
+            PreconditionError: It was recreated, or somebody else decided on it meanwhile.
             TransientError: It may have been written, unless `sent` is False.
             PermanentError: Refused, now and later.
         """
-        return await statuses.replace(self._client, constants.RESUME_PLURAL, key, uid, status)
+        guard = [statuses.unless_decided(before)]
+        return await statuses.replace(
+            self._client, constants.RESUME_PLURAL, key, uid, status, guard=guard
+        )
 
     async def delete(self, key: Key, uid: str, resource_version: str) -> None:
         """Deletes exactly this version of this WorkflowResume; gone already is success.

@@ -7,17 +7,23 @@ writer of these statuses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from resumer import errors, ports
+from resumer import ports
 from resumer.adapters import kube
 from resumer.api import constants
 from resumer.core.keys import Key
 
 
 async def replace(
-    client: kube.KubeClient, plural: str, key: Key, uid: str, status: Mapping[str, Any]
+    client: kube.KubeClient,
+    plural: str,
+    key: Key,
+    uid: str,
+    status: Mapping[str, Any],
+    *,
+    guard: Sequence[Mapping[str, Any]] = (),
 ) -> ports.Body:
     """Replaces the whole status of exactly this object and returns the new object.
 
@@ -27,24 +33,25 @@ async def replace(
         key: The object.
         uid: Its uid.
         status: The status as it shall be.
+        guard: More JSON-Patch tests that must hold.
 
     Raises:
-        NotFoundError: The object is gone, or was recreated under its name.
+        NotFoundError: The object is gone.
+        PreconditionError: It was recreated under its name, or a test of the guard does not hold.
         TransientError: It may have been written, unless `sent` is False.
         PermanentError: Refused, now and later.
     """
     operations = [
         {"op": "test", "path": "/metadata/uid", "value": uid},
+        *guard,
         {"op": "add", "path": "/status", "value": status},
     ]
     at = kube.path(constants.API_VERSION, plural, key.namespace, key.name, "status")
-    try:
-        return await client.patch(at, operations, kube.PatchType.JSON)
-    except errors.PreconditionError as error:
-        if error.status != 422:
-            raise
-        raise errors.NotFoundError(
-            f"{plural} {key} is no longer the one with uid {uid}",
-            status=error.status,
-            reason="OtherUid",
-        ) from error
+    return await client.patch(at, operations, kube.PatchType.JSON)
+
+
+def unless_decided(outcome: str | None) -> Mapping[str, Any]:
+    """The test that the outcome in the status is still this one, or that there is no status yet."""
+    if outcome is None:
+        return {"op": "test", "path": "/status", "value": None}
+    return {"op": "test", "path": "/status/outcome", "value": outcome}

@@ -1,8 +1,8 @@
 """``resumer run``: the operator itself.
 
 Turns options and environment variables into `resumer.settings.Settings`, sets up the logs and hands
-over to what `resumer.__main__` gave it to start. Whatever decides anything lies behind that call, and is imported only
-when the command runs.
+over to what `resumer.__main__` gave it to start. Whatever decides anything lies behind that call,
+and is imported only when the command runs.
 """
 
 from __future__ import annotations

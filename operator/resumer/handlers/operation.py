@@ -15,7 +15,8 @@ from collections.abc import AsyncIterator
 import structlog
 
 import resumer
-from resumer import factory
+from resumer import errors, factory
+from resumer.adapters import kinds
 from resumer.adapters.clock import SystemClock
 from resumer.adapters.connection import Connection
 from resumer.adapters.watches import WatchActivity
@@ -27,6 +28,8 @@ from resumer.telemetry.server import Server
 
 _POLL = 0.02
 """Seconds between two looks whether the watches stand."""
+_KINDS_INTERVAL = 1.0
+"""Seconds between two looks whether all kinds are installed."""
 _SETTLED = 3
 """Looks without a new object after which the first lists count as taken in."""
 
@@ -65,10 +68,31 @@ async def _operate(settings: Settings) -> int:
                 server=connection.server,
                 namespaces=settings.namespaces,
             )
+            if not await _kinds_are_served(services, stop):
+                return 0
             return await _work(settings, connection, services, stop, ready)
     finally:
         await services.events.close()
         await connection.close()
+
+
+async def _kinds_are_served(services: factory.Services, stop: asyncio.Event) -> bool:
+    """Waits until all watched kinds are installed; False if told to stop before."""
+    told: str = ""
+    while not stop.is_set():
+        try:
+            awaited = await kinds.missing(services.client, watching.WATCHED)
+            problem = f"not installed: {', '.join(sorted(awaited))}" if awaited else ""
+        except errors.ApiError as error:
+            problem = str(error)
+        if not problem:
+            return True
+        if problem != told:
+            _log.warning("waiting for the kinds to watch", problem=problem)
+            told = problem
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _KINDS_INTERVAL)
+    return False
 
 
 async def _work(

@@ -16,6 +16,7 @@ read or a status write that fails raises, and the queue brings the key back.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,7 +25,7 @@ import structlog
 
 from resumer import errors, ports
 from resumer.api.outcomes import Outcome, Reason
-from resumer.api.resume import Attempt, WorkflowResume
+from resumer.api.resume import Attempt, ResumeStatus, WorkflowResume
 from resumer.core import backoff, checks, decision, events, orders, policies, status, workflows
 from resumer.core.keys import Key
 from resumer.core.observation import (
@@ -51,6 +52,10 @@ _ROUNDS = 6
 """Looks in one pass: a workflow's state can change between look and write, but not for ever."""
 _CONFLICT_DELAY = 0.2
 """Seconds until the next pass when all rounds met a change."""
+_FLICKER = 1.0
+"""Seconds for which a new reason for waiting has to hold before it is told."""
+_MAX_DEFECTS = 5
+"""Passes that may meet a defect of ours before the request is given up."""
 _HALF_OPEN_SPREAD = 1.0
 """Seconds over which requests held by a breaker come back."""
 
@@ -86,6 +91,10 @@ class Reconciler:
         self._out = outside
         self._guard = guard
         self._reporter = reporter
+        self._defects: Counter[Key] = Counter()
+        """Passes in a row that met a defect of ours."""
+        self._seen_waiting: dict[Key, Reason] = {}
+        """Reasons for waiting that are not told yet, see `_is_flicker`."""
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass.
@@ -112,7 +121,14 @@ class Reconciler:
             workflowresume=key.name,
             **ids,
         ):
-            return await self._pass(key, request)
+            try:
+                ended = await self._pass(key, request)
+            except errors.ApiError:
+                raise
+            except Exception as defect:  # noqa: BLE001 - whatever it is, it must not stop the others
+                ended = await self._after_defect(key, request, defect)
+        self._defects.pop(key, None)
+        return ended
 
     async def _pass(self, key: Key, request: WorkflowResume) -> float | None:
         # After a failed attempt its fate may be unknown: only a fresh look tells.
@@ -229,7 +245,10 @@ class Reconciler:
             try:
                 after = decision.decide(await self._gather(key, request, fresh=True), now)
             except errors.ApiError as unreadable:
-                _log.debug("fate of the write unknown", error=str(unreadable))
+                _log.info("fate of the write unknown", error=str(unreadable))
+                if status.attempts_made(request.status) + 1 >= facts.stage.retry.max_attempts:
+                    # Giving up now could be untrue: the next pass begins with another look.
+                    raise error from unreadable
             else:
                 if isinstance(after.what, End) and after.what.reason.outcome is Outcome.RESUMED:
                     return after.what, self._made(request, began, after.what)
@@ -276,21 +295,27 @@ class Reconciler:
         attempt: Attempt | None = None,
     ) -> float | None:
         now = self._out.clock.now()
+        if self._is_flicker(key, request, end):
+            return _FLICKER
         composed = status.compose(
             request.metadata, request.status, end, now, facts=facts, attempt=attempt
         )
         if composed != request.status:
             try:
-                body = await self._out.requests.write_status(
-                    key, request.metadata.uid, composed.to_json()
+                body = await self._write(
+                    key, request.metadata.uid, request.status.outcome, composed
                 )
             except errors.NotFoundError:
-                self._stores.requests.remove(key)
+                self._stores.requests.finish(key)
                 return None
-            self._stores.requests.put(body)
+            except errors.PreconditionError:
+                _log.info("decided by somebody else meanwhile")
+                return _CONFLICT_DELAY
             self._reporter.decided(request, facts, end, now)
+            if not end.reason.outcome.terminal:
+                self._stores.requests.put(body)
         if end.reason.outcome.terminal:
-            self._stores.requests.remove(key)
+            self._stores.requests.finish(key)
             return None
         if end.until is None:
             return None
@@ -301,6 +326,39 @@ class Reconciler:
         )
         return max(0.0, (end.until - now).total_seconds()) + spread
 
+    async def _write(
+        self, key: Key, uid: str, before: Outcome | None, after: ResumeStatus
+    ) -> ports.Body:
+        told = str(before) if before else None
+        return await self._out.requests.write_status(key, uid, told, after.to_json())
+
+    def _is_flicker(self, key: Key, request: WorkflowResume, end: End) -> bool:
+        """Whether a request merely waits for something else than before, and only since now.
+
+        On its way to the gate a workflow passes several such reasons within milliseconds. Telling
+        them would cost a write each, and delay the one that counts.
+        """
+        waits = request.status.outcome is end.reason.outcome is Outcome.WAITING
+        if not waits or request.status.reason == end.reason:
+            self._seen_waiting.pop(key, None)
+            return False
+        if self._seen_waiting.get(key) is end.reason:
+            del self._seen_waiting[key]
+            return False
+        self._seen_waiting[key] = end.reason
+        return True
+
+    async def _after_defect(
+        self, key: Key, request: WorkflowResume, defect: Exception
+    ) -> float | None:
+        """A pass met a defect of ours: some more tries, then an end that says so."""
+        self._defects[key] += 1
+        if self._defects[key] < _MAX_DEFECTS:
+            raise defect
+        _log.exception("giving up after a defect")
+        end = End(Reason.INTERNAL_ERROR, f"a defect in the operator: {type(defect).__name__}")
+        return await self._record(key, request, NOTHING, end)
+
     async def _refuse(self, key: Key, request: Unreadable) -> None:
         """Records that an object is not what its schema says, as an older or edited CRD allows."""
         end = End(Reason.INVALID_OBJECT, request.problem)
@@ -308,10 +366,12 @@ class Reconciler:
             request.metadata, status.EMPTY, end, self._out.clock.now(), facts=NOTHING
         )
         try:
-            await self._out.requests.write_status(key, request.metadata.uid, composed.to_json())
-        except errors.NotFoundError:
+            await self._out.requests.write_status(
+                key, request.metadata.uid, request.outcome, composed.to_json()
+            )
+        except (errors.NotFoundError, errors.PreconditionError):
             _log.debug("invalid object is gone", namespace=key.namespace, workflowresume=key.name)
-        self._stores.requests.remove(key)
+        self._stores.requests.finish(key)
         self._reporter.refused(end.reason)
 
 

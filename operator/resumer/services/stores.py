@@ -7,7 +7,7 @@ therefore never ends a request for good on them alone.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,12 +27,20 @@ class Unreadable:
 
     metadata: base.ObjectMeta
     problem: str
+    outcome: str | None
+    """The outcome in its status, whatever it is."""
+
+
+_REMEMBERED = 4096
+"""How many finished requests are remembered until the watch says that they left it."""
 
 
 class RequestStore:
     """The WorkflowResumes that are not finished."""
 
     def __init__(self) -> None:
+        self._finished: OrderedDict[Key, str] = OrderedDict()
+        """The uids of requests whose end we recorded: the watch may still show what was before."""
         self._requests: dict[Key, WorkflowResume | Unreadable] = {}
         self._by_task: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
         self._by_workflow: defaultdict[Key, set[Key]] = defaultdict(set)
@@ -63,11 +71,12 @@ class RequestStore:
             and not _newer(metadata, known.metadata)
         ):
             return None
-        self.remove(key)
+        self._drop(key)
         try:
             request: WorkflowResume | Unreadable = WorkflowResume.from_json(body)
         except InvalidError as error:
-            request = Unreadable(metadata, str(error))
+            outcome = (body.get("status") or {}).get("outcome")
+            request = Unreadable(metadata, str(error), outcome)
         if isinstance(request, WorkflowResume):
             outcome = request.status.outcome
             if outcome is not None and outcome.terminal:
@@ -78,8 +87,21 @@ class RequestStore:
         self._requests[key] = request
         return key
 
+    def finish(self, key: Key) -> None:
+        """Forgets a request whose end was recorded, and does not take it in again."""
+        request = self._requests.get(key)
+        if request is not None:
+            self._finished[key] = request.metadata.uid
+            if len(self._finished) > _REMEMBERED:
+                self._finished.popitem(last=False)
+        self._drop(key)
+
     def remove(self, key: Key) -> None:
-        """Forgets a request that is gone or finished."""
+        """Forgets a request that has left the watch."""
+        self._finished.pop(key, None)
+        self._drop(key)
+
+    def _drop(self, key: Key) -> None:
         request = self._requests.pop(key, None)
         if isinstance(request, WorkflowResume):
             _discard(self._by_task, (key.namespace, request.spec.correlation_data.task_id), key)
