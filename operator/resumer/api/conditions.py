@@ -99,7 +99,6 @@ _NOT_VALIDATED: Final = frozenset(
         Reason.INVALID_RULE,
         Reason.TASK_MISMATCH,
         Reason.EVENT_TYPE_MISMATCH,
-        Reason.STAGE_UNKNOWN,
         Reason.RULE_FAILED,
         Reason.TEMPLATE_IN_PARAMETER,
         Reason.UNKNOWN_PARAMETER,

@@ -33,7 +33,7 @@ class Outcome(enum.StrEnum):
     LATE = "Late"
     """The workflow has finished or has passed the stage."""
     WAITING = "Waiting"
-    """The workflow, its stage or its gate is not there yet; a change of it wakes the request."""
+    """The policy, the workflow, its stage or its gate is not there yet; a change wakes it."""
     EXPIRED = "Expired"
     """It waited past its deadline."""
     AMBIGUOUS = "Ambiguous"
@@ -158,6 +158,11 @@ class Reason(enum.StrEnum):
         "The workflow is in a later stage than the one the request means.",
     )
 
+    POLICY_NOT_FOUND = (
+        "PolicyNotFound",
+        Outcome.WAITING,
+        "The policy named by policyName is not in the namespace yet, or was never valid.",
+    )
     WORKFLOW_NOT_FOUND = (
         "WorkflowNotFound",
         Outcome.WAITING,
@@ -205,16 +210,6 @@ class Reason(enum.StrEnum):
         "InvalidRule",
         Outcome.REJECTED,
         "A validation rule cannot be evaluated: its path, pattern or value is malformed.",
-    )
-    POLICY_NOT_FOUND = (
-        "PolicyNotFound",
-        Outcome.REJECTED,
-        "The policy named by policyName does not exist in the namespace or was never valid.",
-    )
-    STAGE_UNKNOWN = (
-        "StageUnknown",
-        Outcome.REJECTED,
-        "The policy has no stage with the name given as targetStage.",
     )
     TASK_MISMATCH = (
         "TaskMismatch",

@@ -47,10 +47,7 @@ def recorded(case: Case) -> Case | Stop:
                 policies.choose(case.seen.policies, case.spec.policy_name, workflow.labels)
                 or case.policy
             )
-            selector = selectors.LabelSelector.parse(
-                case.spec.label_selector or "", allow_empty=True
-            )
-            stage = policy.stage(correlation.target_stage(case.spec, policy, selector))
+            stage = policy.stage(correlation.target_stage(case.spec, policy, case.label_selector))
             found = case.chosen(Candidate(workflow, policy, stage, Standing.RESUMED, marker))
             whole = marker is not None and marker.is_whole_workflow
             return found.but(gates=opened, validated=True).end(
@@ -105,7 +102,7 @@ def event_agrees(case: Case) -> Case | Stop:
     if len(event.task_ids) > 1:
         return refused.end(
             Reason.TASK_MISMATCH,
-            f"the event's labels and branch name several tasks: {_names(event.task_ids)}",
+            f"the event's labels and branch name several tasks: {names(event.task_ids)}",
         )
     if event.has_task_source and event.task_ids != (data.task_id,):
         found = (
@@ -149,14 +146,14 @@ def correlated(case: Case) -> Case | Stop:
             case.spec, case.label_selector, case.seen.workflows, case.seen.policies
         )
     )
-    for item in found:
-        if isinstance(item, Mismatch):
-            return case.but(validated=False).end(item.reason, item.message)
     groups = _by_standing(item for item in found if isinstance(item, Candidate))
+    mismatch = next((item for item in found if isinstance(item, Mismatch)), None)
+    if mismatch is not None and not any(groups.values()):
+        return case.but(validated=False).end(mismatch.reason, mismatch.message)
     if groups[Standing.THERE]:
         return _one_of(case, groups[Standing.THERE])
     if groups[Standing.AHEAD]:
-        return _early(case.chosen(groups[Standing.AHEAD][0]))
+        return _early(case, groups[Standing.AHEAD])
     if not case.seen.fresh:
         return case.look(
             "no live workflow of this task is left to wait for; a finished one may match"
@@ -198,7 +195,7 @@ def at_gate(case: Case) -> Case | Stop:
         return case.end(
             Reason.SEVERAL_GATES,
             f"{len(found)} open gates of workflow {case.workflow.key.name!r} match: "
-            f"{_names(gate.display_name for gate in found)}; "
+            f"{names(gate.display_name for gate in found)}; "
             "name one with nodeFieldSelector, or say allGates: true",
         )
     late = next((gate for gate in found if _opened_after(gate, case.deadline)), None)
@@ -219,13 +216,10 @@ def workflow_rules_pass(case: Case) -> Case | Stop:
     body = case.seen.bodies.get(case.workflow.uid)
     if body is None and any(rules.scope(rule) is rules.Scope.WORKFLOW for rule in wanted):
         return case.look("a rule asks for more of the workflow than its labels")
-    try:
-        checks = tuple(
-            rules.evaluate(rule, event={}, labels=case.workflow.labels, workflow=body or {})
-            for rule in wanted
-        )
-    except InvalidError as error:
-        return case.but(validated=False).end(Reason.INVALID_RULE, str(error))
+    checks = tuple(
+        rules.evaluate(rule, event={}, labels=case.workflow.labels, workflow=body or {})
+        for rule in wanted
+    )
     return _judged(case.but(checks=(*case.checks, *checks)))
 
 
@@ -248,7 +242,7 @@ def parameters_fit(case: Case) -> Case | Stop:
 def meant(case: Case) -> Case | Stop:
     """The request is no dry run."""
     if case.spec.dry_run:
-        target = _names(gate.display_name for gate in case.gates) or "spec.suspend"
+        target = names(gate.display_name for gate in case.gates) or "spec.suspend"
         return case.end(
             Reason.WOULD_RESUME,
             f"would resume {target} of workflow {case.workflow.key.name!r}; nothing was written",
@@ -262,9 +256,12 @@ def attempt_due(case: Case) -> Case | Stop:
     due = status.retry.next_attempt_time if status.retry else None
     if due is None or due <= case.now:
         return case
-    limited = status.reason == Reason.RATE_LIMITED
+    last = status.attempts[-1] if status.attempts else None
+    limited = last is not None and last.reason == Reason.RATE_LIMITED
     return case.end(
-        Reason.RATE_LIMITED if limited else Reason.API_UNAVAILABLE, status.message or "", until=due
+        Reason.RATE_LIMITED if limited else Reason.API_UNAVAILABLE,
+        last.message if last else "the next attempt is not due yet",
+        until=due,
     )
 
 
@@ -293,7 +290,7 @@ def opened_message(workflow: str, opened: Sequence[Gate], *, whole: bool) -> str
     """What a resume did, in one sentence."""
     if whole:
         return f"lifted spec.suspend of workflow {workflow!r}"
-    names = _names(gate.display_name for gate in opened)
+    names = names(gate.display_name for gate in opened)
     return f"opened {names or 'the gate'} of workflow {workflow!r}"
 
 
@@ -312,6 +309,8 @@ def _one_of(case: Case, there: Sequence[Candidate]) -> Case | Stop:
     newest = case.chosen(there[0])
     if len(there) == 1:
         return newest
+    if not case.seen.fresh:
+        return case.look("several workflows match, and by now some may have gone on")
     match newest.stage.ambiguity:
         case Ambiguity.NEWEST:
             return newest
@@ -321,12 +320,18 @@ def _one_of(case: Case, there: Sequence[Candidate]) -> Case | Stop:
             return case.but(policy=newest.policy, stage=newest.stage).end(
                 Reason.SEVERAL_WORKFLOWS,
                 f"{len(there)} live workflows match {_description(case)}: "
-                f"{_names(item.workflow.key.name for item in there)}",
+                f"{names(item.workflow.key.name for item in there)}",
             )
 
 
-def _early(case: Case) -> Stop:
-    current = _names(correlation.stages_of(case.workflow, case.policy))
+def _early(case: Case, ahead: Sequence[Candidate]) -> Stop:
+    for candidate in ahead:
+        # The stage on an open gate is out of sight where the nodes are.
+        seen = within_reach(case.chosen(candidate))
+        if candidate.policy.stage_parameter and isinstance(seen, Stop):
+            return seen
+    case = case.chosen(ahead[0])
+    current = names(correlation.stages_of(case.workflow, case.policy))
     place = (
         f"in stage {current}" if current else f"without a stage (label {case.policy.stage_label!r})"
     )
@@ -358,7 +363,7 @@ def _late(case: Case) -> Stop:
             Reason.WORKFLOW_FINISHED,
             f"workflow {workflow.key.name!r} has finished ({workflow.phase or 'completed'})",
         )
-    current = _names(correlation.stages_of(workflow, case.policy))
+    current = names(correlation.stages_of(workflow, case.policy))
     return case.end(
         Reason.STAGE_PASSED,
         f"workflow {workflow.key.name!r} is in stage {current} already, "
@@ -409,7 +414,8 @@ def _description(case: Case) -> str:
     return " and ".join(part for part in parts if part)
 
 
-def _names(items: Iterable[str]) -> str:
+def names(items: Iterable[str]) -> str:
+    """The first of some names, quoted, and how many more there are."""
     found = [repr(base.truncate(item, 64)) for item in items]
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return ", ".join(found[:_NAMED]) + more

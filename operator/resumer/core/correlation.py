@@ -99,18 +99,16 @@ def candidates(
         others, of_stage = selector.without(policy.stage_label)
         stage = target_stage(spec, policy, selector)
         mismatch = _mismatch(spec, workflow, policy, others)
-        if (
-            mismatch is None
-            and stage
-            and not all(item.matches({policy.stage_label: stage}) for item in of_stage)
-        ):
+        asked = {policy.stage_label: stage}
+        contradicts = bool(stage) and not all(item.matches(asked) for item in of_stage)
+        if mismatch is None and contradicts:
             mismatch = Mismatch(
                 Reason.SELECTOR_MISMATCH,
                 f"labelSelector asks for {selector}, but the request is for stage {stage!r}",
             )
         if mismatch is None:
             yield _candidate(spec, workflow, policy, policy.stage(stage))
-        elif spec.workflow_name:
+        elif spec.workflow_name or contradicts:
             yield mismatch
 
 

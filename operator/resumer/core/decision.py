@@ -20,8 +20,8 @@ from resumer.core.case import Case, Stop
 from resumer.core.observation import Decision, End, Look, Observation, Resume
 
 CHAIN: tuple[Callable[[Case], Case | Stop], ...] = (
-    checks.recorded,  # first: a resume that happened is a fact, whatever is found wrong now
-    checks.readable,
+    checks.readable,  # what cannot be read never could: it has resumed nothing
+    checks.recorded,  # a resume that happened is a fact, whatever is found wrong now
     checks.under_policy,
     checks.event_agrees,
     checks.event_rules_pass,  # from here on, the workflow is needed

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from resumer.api.outcomes import Reason
 from resumer.core import selectors
 from resumer.core.policies import Policy, Stage
-from resumer.core.workflows import SUCCEEDED, Gate, WorkflowView
+from resumer.core.workflows import SUCCEEDED, Gate, Output, WorkflowView
 
 _IDENTIFYING = ("displayName", "name", "id", "inputs.parameters.")
 """Fields that tell one gate from another of the same template."""
@@ -43,10 +43,10 @@ class Wanted:
         """True if the gate is named at all; else it is simply the one that is open."""
         return self.selector is not None or self.stage.node_selector is not None
 
-    @property
-    def exact(self) -> bool:
-        """True if what matches is no other stage's gate: if it is open no more, we come after."""
-        if self.policy.stage_parameter and self.stage.name:
+    def means_alone(self, gate: Gate) -> bool:
+        """True if a gate that matches is no other stage's: if it is open no more, we come after."""
+        parameter = self.policy.stage_parameter
+        if parameter and self.stage.name and gate.input(parameter) == self.stage.name:
             return True
         if self.selector is not None:
             return any(
@@ -70,9 +70,11 @@ def open_gates(workflow: WorkflowView, wanted: Wanted) -> tuple[Gate, ...]:
 
 def opened_gate(workflow: WorkflowView, wanted: Wanted) -> Gate | None:
     """The gate that the request means and that somebody opened before, if that is beyond doubt."""
-    if not wanted.exact:
-        return None
-    found = [gate for gate in workflow.gates if gate.phase == SUCCEEDED and wanted.matches(gate)]
+    found = [
+        gate
+        for gate in workflow.gates
+        if gate.phase == SUCCEEDED and wanted.matches(gate) and wanted.means_alone(gate)
+    ]
     return max(found, key=lambda gate: gate.started_at, default=None)
 
 
@@ -115,7 +117,7 @@ def fill(
     for gate in gates:
         fills = []
         for output in gate.outputs:
-            value = _value(gate, output.name, parameters)
+            value = _value(gate, output, parameters)
             if isinstance(value, Misfit):
                 return value
             if value is not None:
@@ -124,9 +126,9 @@ def fill(
     return tuple(filled)
 
 
-def _value(gate: Gate, name: str, parameters: Mapping[str, str]) -> str | Misfit | None:
+def _value(gate: Gate, output: Output, parameters: Mapping[str, str]) -> str | Misfit | None:
     """The value to write into one output; None if it needs none."""
-    output = next(item for item in gate.outputs if item.name == name)
+    name = output.name
     value = parameters.get(name, output.default)
     if not output.supplied:
         if name in parameters and output.value != parameters[name]:

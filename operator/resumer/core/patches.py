@@ -119,9 +119,13 @@ def _edit(nodes: dict[str, Any], gate: GateOrder, finished_at: str) -> None:
         )
     node.update(phase=workflows.SUCCEEDED, finishedAt=finished_at, message=gate.message)
     for fill in gate.fills:
-        parameter = node["outputs"]["parameters"][fill.index]
-        if parameter.get("name") != fill.name or parameter.pop("valueFrom", None) is None:
-            raise PreconditionError(f"output {fill.name!r} has a value by now", reason="OutputSet")
+        try:
+            parameter = node["outputs"]["parameters"][fill.index]
+            waits = parameter["name"] == fill.name and parameter.pop("valueFrom", None) is not None
+        except (LookupError, TypeError):
+            waits = False
+        if not waits:
+            raise PreconditionError(f"output {fill.name!r} waits no more", reason="OutputSet")
         parameter["value"] = fill.value
 
 

@@ -69,8 +69,10 @@ class Policy:
 
     def owns_gate(self, stage: Stage) -> bool:
         """True if the stage's gate selector means this stage alone."""
+        if stage.node_selector is None:
+            return False
         same = [other for other in self.stages if other.node_selector == stage.node_selector]
-        return stage.node_selector is not None and len(same) == 1
+        return [other.name for other in same] == [stage.name]
 
 
 def resolve(name: str, created: str, spec: api.WorkflowResumePolicySpec) -> Policy:

@@ -15,9 +15,10 @@ from __future__ import annotations
 import enum
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from resumer.api import constants
@@ -29,6 +30,8 @@ FINISHED_PHASES = frozenset({"Succeeded", "Failed", "Error"})
 RUNNING = "Running"
 SUCCEEDED = "Succeeded"
 
+_MAX_INLINE = 8
+"""How deep inline templates within inline templates are followed."""
 _INPUT_REFERENCE = re.compile(r"\{\{\s*inputs\.parameters\.([A-Za-z0-9_-]+)\s*\}\}")
 
 
@@ -147,7 +150,7 @@ class Marker:
         """Reads an annotation; None for what is no marker of ours."""
         try:
             raw = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if not isinstance(raw, dict):
             return None
@@ -177,6 +180,8 @@ class WorkflowView:
     """By annotation key; only those made for this very Workflow."""
     has_annotations: bool
     has_labels: bool
+    packed: int = 0
+    """A checksum of compressed node status: it tells that gates changed which are not unpacked."""
     problem: str = ""
     """Why the Workflow cannot be resumed safely, or empty."""
 
@@ -215,6 +220,7 @@ def view(body: Mapping[str, Any], *, unpack: bool = False) -> WorkflowView:
         finished=labels.get(constants.LABEL_COMPLETED) == "true" or phase in FINISHED_PHASES,
         suspended=_map(body.get("spec")).get("suspend") is True,
         storage=storage,
+        packed=zlib.crc32(_text(status.get("compressedNodes")).encode(errors="replace")),
         unpacked=unpacked,
         gates=gates,
         markers=dict(_markers(annotations, uid)),
@@ -231,12 +237,13 @@ def nodes(body: Mapping[str, Any]) -> Mapping[str, Any]:
         MalformedWorkflowError: The node status is not what Argo writes.
     """
     status = _map(body.get("status"))
-    compressed = status.get("compressedNodes")
-    raw = (
-        packing.decode(compressed)
-        if compressed and isinstance(compressed, str)
-        else status.get("nodes")
-    )
+    raw, compressed = status.get("nodes"), status.get("compressedNodes")
+    if compressed:
+        if not isinstance(compressed, str):
+            raise MalformedWorkflowError(f"status.compressedNodes is {_kind(compressed)}, not text")
+        if raw:  # Argo unpacks only where there are no nodes, and would not see what we write
+            raise MalformedWorkflowError("status has both nodes and compressedNodes")
+        raw = packing.decode(compressed)
     if raw is None:
         return {}
     if not isinstance(raw, dict):
@@ -245,12 +252,12 @@ def nodes(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def moment(text: str) -> datetime | None:
-    """A time as Argo writes it, or None for anything else."""
+    """A time as Argo writes it, in UTC, or None for anything else."""
     try:
         parsed = datetime.fromisoformat(text)
-    except ValueError:
+        return parsed.astimezone(UTC) if parsed.tzinfo else None
+    except (ValueError, OverflowError):
         return None
-    return parsed if parsed.tzinfo else None
 
 
 def _storage(status: Mapping[str, Any]) -> NodeStorage:
@@ -273,7 +280,7 @@ def _gates(body: Mapping[str, Any], raw_nodes: Mapping[str, Any]) -> Iterator[Ga
             continue
         reference = _map(node.get("templateRef"))
         inputs = tuple(_inputs(node))
-        yield Gate(
+        gate = Gate(
             id=node_id,
             name=_text(node.get("name")),
             display_name=_text(node.get("displayName")),
@@ -286,18 +293,38 @@ def _gates(body: Mapping[str, Any], raw_nodes: Mapping[str, Any]) -> Iterator[Ga
             inputs=inputs,
             outputs=tuple(_outputs(node)),
         )
+        if gate.is_open:
+            _require_identity(gate)
+        yield gate
+
+
+def _require_identity(gate: Gate) -> None:
+    """Lets a gate pass whose identity, and that of what it hands on, a write can test."""
+    if not gate.started_at:
+        raise MalformedWorkflowError(f"the open gate {gate.id!r} has no startedAt")
+    names = [output.name for output in gate.outputs if output.supplied]
+    if not all(names):
+        raise MalformedWorkflowError(
+            f"the open gate {gate.id!r} has a supplied output without name"
+        )
+    if len(set(names)) < len(names):
+        raise MalformedWorkflowError(
+            f"the open gate {gate.id!r} has two supplied outputs of a name"
+        )
 
 
 def _inputs(node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for parameter in _maps(_map(node.get("inputs")).get("parameters")):
         value = parameter.get("value", parameter.get("default"))
         if value is not None:
-            yield _text(parameter.get("name")), _text(value)
+            yield _text(parameter.get("name")), _any_string(value)
 
 
 def _outputs(node: Mapping[str, Any]) -> Iterator[Output]:
     enums = {
-        _text(parameter.get("name")): tuple(_text(item) for item in _list(parameter.get("enum")))
+        _text(parameter.get("name")): tuple(
+            _any_string(item) for item in _list(parameter.get("enum"))
+        )
         for parameter in _maps(_map(node.get("inputs")).get("parameters"))
     }
     for index, parameter in enumerate(_list(_map(node.get("outputs")).get("parameters"))):
@@ -310,8 +337,8 @@ def _outputs(node: Mapping[str, Any]) -> Iterator[Output]:
             index=index,
             name=name,
             supplied="supplied" in source,
-            value=None if value is None else _text(value),
-            default=None if default is None else _text(default),
+            value=None if value is None else _any_string(value),
+            default=None if default is None else _any_string(default),
             allowed=enums.get(name, ()),
         )
 
@@ -324,12 +351,15 @@ def _duration(
 ) -> str:
     """The ``duration`` of a Suspend node's template, inputs filled in; empty where it has none."""
     template = _template(body, raw_nodes, node)
-    duration = _text(_map(template.get("suspend")).get("duration"))
+    duration = _any_string(_map(template.get("suspend")).get("duration") or "")
     return _INPUT_REFERENCE.sub(lambda match: inputs.get(match[1], ""), duration)
 
 
 def _template(
-    body: Mapping[str, Any], raw_nodes: Mapping[str, Any], node: Mapping[str, Any]
+    body: Mapping[str, Any],
+    raw_nodes: Mapping[str, Any],
+    node: Mapping[str, Any],
+    depth: int = _MAX_INLINE,
 ) -> Mapping[str, Any]:
     """Finds a node's template where Argo keeps it; an empty mapping where it is not to be found."""
     status = _map(body.get("status"))
@@ -343,35 +373,32 @@ def _template(
         )
     if name and scope and not scope.startswith("local/"):
         return _map(stored.get(f"{scope}/{name}"))
-    local = [
-        *_maps(_map(body.get("spec")).get("templates")),
+    if not name:
+        return _inline(body, raw_nodes, node, depth)
+    local = [  # with a workflowTemplateRef, what is stored is spec and template put together
         *_maps(_map(status.get("storedWorkflowTemplateSpec")).get("templates")),
+        *_maps(_map(body.get("spec")).get("templates")),
     ]
-    if name:
-        return next((item for item in local if item.get("name") == name), {})
-    return _inline(local, stored, scope, raw_nodes, node)
+    return next((item for item in local if item.get("name") == name), {})
 
 
 def _inline(
-    local: list[Mapping[str, Any]],
-    stored: Mapping[str, Any],
-    scope: str,
-    raw_nodes: Mapping[str, Any],
-    node: Mapping[str, Any],
+    body: Mapping[str, Any], raw_nodes: Mapping[str, Any], node: Mapping[str, Any], depth: int
 ) -> Mapping[str, Any]:
     """An inline template: in the step or task of the boundary's template with its name."""
     step = _text(node.get("displayName")).split("(", 1)[0]
+    scope = _text(node.get("templateScope"))
     if scope and not scope.startswith("local/"):
+        stored = _map(_map(body.get("status")).get("storedTemplates"))
         return _map(stored.get(f"{scope}/inline/{step}"))
-    parent = _text(_map(raw_nodes.get(_text(node.get("boundaryID")))).get("templateName"))
-    for template in local:
-        if template.get("name") != parent:
-            continue
-        tasks = _maps(_map(template.get("dag")).get("tasks"))
-        groups = [item for group in _list(template.get("steps")) for item in _maps(group)]
-        for item in [*tasks, *groups]:
-            if item.get("name") == step:
-                return _map(item.get("inline"))
+    boundary = _map(raw_nodes.get(_text(node.get("boundaryID"))))
+    if not boundary or not depth:
+        return {}
+    parent = _template(body, raw_nodes, boundary, depth - 1)
+    groups = [item for group in _list(parent.get("steps")) for item in _maps(group)]
+    for item in [*_maps(_map(parent.get("dag")).get("tasks")), *groups]:
+        if item.get("name") == step:
+            return _map(item.get("inline"))
     return {}
 
 
@@ -388,9 +415,15 @@ def _maps(value: Any) -> list[Mapping[str, Any]]:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None else json.dumps(value)
+    return value if isinstance(value, str) else ""
+
+
+def _any_string(value: Any) -> str:
+    """The value of a parameter, which Argo reads from any JSON (``AnyString``)."""
+    try:
+        return value if isinstance(value, str) else json.dumps(value)
+    except RecursionError:
+        return ""
 
 
 def _strings(value: Any) -> Mapping[str, str]:

@@ -20,7 +20,9 @@ from resumer.core.observation import End, Facts
 from resumer.core.workflows import WorkflowView
 
 RESUMED_EVENT = "ResumedByRequest"
-"""The reason of the Event on the Workflow."""
+"""The reason of the Event on a Workflow that was resumed."""
+SUPERSEDED_EVENT = "TerminatedAsSuperseded"
+"""The reason of the Event on a Workflow that was terminated for a newer one of its task."""
 
 _log = structlog.get_logger(__name__)
 
@@ -58,6 +60,16 @@ class Reporter:
             )
         if outcome is Outcome.RESUMED:
             self._resumed(request, facts, end, now)
+
+    def superseded(self, request: WorkflowResume, older: WorkflowView, *, by: str) -> None:
+        """A workflow was terminated, because the policy says that the newer one is meant."""
+        _log.warning("superseded workflow terminated", workflow=older.key.name, newer=by)
+        self._events.publish(
+            _of_workflow(older),
+            warning=True,
+            reason=SUPERSEDED_EVENT,
+            message=f"WorkflowResume {request.metadata.name} means the newer workflow {by}",
+        )
 
     def refused(self, reason: Reason) -> None:
         """A request that cannot even be read was refused."""

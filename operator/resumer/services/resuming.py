@@ -205,7 +205,7 @@ class Reconciler:
         try:
             for older in order.superseded:
                 await self._out.workflows.terminate(older.key, older.uid)
-                _log.info("superseded workflow terminated", workflow=older.key.name)
+                self._reporter.superseded(request, older, by=order.key.name)
             await self._out.backend.resume(order)
         except (errors.PreconditionError, errors.NotFoundError) as error:
             _log.info(
@@ -229,6 +229,10 @@ class Reconciler:
         self._assume(decided.facts, order)
         reason = Reason.GATE_OPENED if order.gates else Reason.WORKFLOW_UNSUSPENDED
         message = checks.opened_message(order.key.name, decided.facts.gates, whole=not order.gates)
+        if order.superseded:
+            message += (
+                f"; terminated the older {checks.names(v.key.name for v in order.superseded)}"
+            )
         return (end := End(reason, message)), self._made(request, began, end)
 
     async def _after_transient(
