@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from resumer import ports
 from resumer.adapters import argo, breakers, events, kube, policies, requests
 from resumer.adapters.connection import Connection
+from resumer.adapters.listwatch import ListWatch
+from resumer.api import constants
 from resumer.services.cleaning import Cleaner
 from resumer.services.governing import Governor
 from resumer.services.guarding import Guard
@@ -18,12 +20,17 @@ from resumer.services.stores import BreakerStore, PolicyStore, RequestStore, Wor
 from resumer.settings import Settings
 from resumer.telemetry.metrics import Metrics
 
+LIST_TIMEOUT = 60.0
+"""Seconds for one page of the first list: an API server that starts, too, can be slow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """The parts of the operator that live as long as its process."""
 
     client: kube.KubeClient
+    workflow_watches: tuple[ListWatch, ...]
+    """One for each watched namespace, or one for all."""
     stores: Stores
     queue: KeyedQueue
     intake: Intake
@@ -64,13 +71,32 @@ def build(
     queue = KeyedQueue(
         reconciler.reconcile, workers=settings.workers, clock=clock, telemetry=metrics
     )
-    intake = Intake(stores, queue)
+    intake = Intake(stores, queue, clock)
     return Services(
         client=client,
+        workflow_watches=_workflow_watches(settings, connection, clock, intake),
         stores=stores,
         queue=queue,
         intake=intake,
         governor=Governor(stores.policies, intake, policies.KubePolicies(client), clock),
         cleaner=Cleaner(request_writer, clock, interval=settings.cleanup_interval),
         events=publisher,
+    )
+
+
+def _workflow_watches(
+    settings: Settings, connection: Connection, clock: ports.Clock, intake: Intake
+) -> tuple[ListWatch, ...]:
+    namespaces = settings.namespaces or ("",)
+    client = connection.watcher(timeout=LIST_TIMEOUT, streams=len(namespaces))
+    return tuple(
+        ListWatch(
+            client,
+            kube.path(constants.API_VERSION, constants.WORKFLOW_PLURAL, namespace),
+            {"labelSelector": argo.live_selector(settings.instance_id)},
+            clock,
+            on_object=intake.workflow,
+            on_gone=intake.workflow_gone,
+        )
+        for namespace in namespaces
     )

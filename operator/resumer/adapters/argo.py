@@ -23,6 +23,11 @@ def instance_selector(instance_id: str) -> str:
     return f"{label}={instance_id}" if instance_id else f"!{label}"
 
 
+def live_selector(instance_id: str) -> str:
+    """The label selector for the Workflows of one Argo controller that have not finished."""
+    return f"{constants.LABEL_COMPLETED}!=true,{instance_selector(instance_id)}"
+
+
 class KubeWorkflows:
     """Implements `ports.Workflows`."""
 

@@ -76,6 +76,16 @@ class Connection:
         session = self._session(max_connections, aiohttp.ClientResponse)
         return kube.KubeClient(session, self.server, timeout=timeout)
 
+    def watcher(self, *, timeout: float, streams: int) -> kube.KubeClient:
+        """A client for streams, which `watches` sees.
+
+        Args:
+            timeout: Seconds for one call that is no stream.
+            streams: How many streams will stay open.
+        """
+        session = self._session(streams + 1, self.watches.response_class)
+        return kube.KubeClient(session, self.server, timeout=timeout)
+
     async def watch_session(self, *, streams: int) -> aiohttp.ClientSession:
         """A session for kopf (`kopf.AiohttpSession`), new at each login as kopf closes the old one.
 

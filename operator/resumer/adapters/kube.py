@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, NewType
 
@@ -142,14 +142,59 @@ class KubeClient:
             TransientError: No answer, or one that may be better later.
             PermanentError: Refused, or there is no such kind.
         """
+        async for page in self.pages_of_list(at, params=params, accept=accept, limit=limit):
+            yield page.get("items") or []
+
+    async def pages_of_list(
+        self,
+        at: Path,
+        *,
+        params: Mapping[str, str] | None = None,
+        accept: Accept = Accept.FULL,
+        limit: int = PAGE_SIZE,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """As `pages`, with the whole answer: its metadata has the resourceVersion to watch from."""
         query = {**(params or {}), "limit": str(limit)}
         while True:
             page = await self.get(at, params=query, accept=accept)
-            yield page.get("items") or []
             token = (page.get("metadata") or {}).get("continue")
+            yield page
             if not token:
                 return
             query["continue"] = token
+
+    async def watch(
+        self, at: Path, params: Mapping[str, str], *, silence: float
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """The events of a watch, until the server ends it.
+
+        Args:
+            at: A collection.
+            params: With ``watch`` and all else that the API server shall know.
+            silence: Seconds without a byte after which the stream counts as dead.
+
+        Raises:
+            TransientError: The stream could not be opened, broke, or fell silent.
+            PermanentError: Refused, or there is no such kind.
+            PreconditionError: The version to watch from is too old (410).
+        """
+        url = yarl.URL(f"{self._server}{at}", encoded=True).with_query(params)
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=self._timeout.connect, sock_read=silence
+        )
+        try:
+            async with self._session.get(
+                url, headers={"Accept": Accept.FULL}, timeout=timeout, allow_redirects=False
+            ) as response:
+                if response.status >= 300:
+                    raw = await response.read()
+                    raise faults.of_answer(response.status, response.headers, raw, json_patch=False)
+                async for line in _lines(response.content):
+                    yield json.loads(line)
+        except (aiohttp.ClientError, OSError) as error:
+            raise faults.of_exception(error, "GET") from error
+        except ValueError as error:
+            raise faults.of_unreadable(200) from error
 
     async def patch(
         self,
@@ -249,3 +294,18 @@ class KubeClient:
         if not isinstance(answer, dict):
             raise faults.of_unreadable(response.status)
         return answer
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """The lines of a stream, of whatever length; aiohttp's own reader stops at 128 KiB."""
+    pieces: list[bytes] = []
+    async for chunk in content.iter_any():
+        *ended, rest = chunk.split(b"\n")
+        for piece in ended:
+            pieces.append(piece)
+            line = b"".join(pieces)
+            pieces.clear()
+            if line:
+                yield line
+        if rest:
+            pieces.append(rest)

@@ -229,7 +229,7 @@ class Reason(enum.StrEnum):
     SELECTOR_MISMATCH = (
         "SelectorMismatch",
         Outcome.REJECTED,
-        "The workflow named by workflowName does not match labelSelector.",
+        "labelSelector contradicts the workflow named by workflowName, or the request's stage.",
     )
     RULE_FAILED = (
         "RuleFailed",

@@ -290,8 +290,8 @@ def opened_message(workflow: str, opened: Sequence[Gate], *, whole: bool) -> str
     """What a resume did, in one sentence."""
     if whole:
         return f"lifted spec.suspend of workflow {workflow!r}"
-    names = names(gate.display_name for gate in opened)
-    return f"opened {names or 'the gate'} of workflow {workflow!r}"
+    gates_opened = names(gate.display_name for gate in opened)
+    return f"opened {gates_opened or 'the gate'} of workflow {workflow!r}"
 
 
 def _by_standing(found: Iterable[Candidate]) -> dict[Standing, list[Candidate]]:
@@ -327,9 +327,10 @@ def _one_of(case: Case, there: Sequence[Candidate]) -> Case | Stop:
 def _early(case: Case, ahead: Sequence[Candidate]) -> Stop:
     for candidate in ahead:
         # The stage on an open gate is out of sight where the nodes are.
-        seen = within_reach(case.chosen(candidate))
-        if candidate.policy.stage_parameter and isinstance(seen, Stop):
-            return seen
+        if candidate.policy.stage_parameter:
+            reached = within_reach(case.chosen(candidate))
+            if isinstance(reached, Stop):
+                return reached
     case = case.chosen(ahead[0])
     current = names(correlation.stages_of(case.workflow, case.policy))
     place = (

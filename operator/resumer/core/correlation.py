@@ -51,7 +51,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """The workflow that the request names is not the one it describes."""
+    """The request names a workflow other than it describes, or contradicts itself."""
 
     reason: Reason
     message: str
@@ -99,17 +99,16 @@ def candidates(
         others, of_stage = selector.without(policy.stage_label)
         stage = target_stage(spec, policy, selector)
         mismatch = _mismatch(spec, workflow, policy, others)
-        asked = {policy.stage_label: stage}
-        contradicts = bool(stage) and not all(item.matches(asked) for item in of_stage)
-        if mismatch is None and contradicts:
-            mismatch = Mismatch(
+        if mismatch is not None:
+            if spec.workflow_name:
+                yield mismatch
+        elif stage and not all(item.matches({policy.stage_label: stage}) for item in of_stage):
+            yield Mismatch(
                 Reason.SELECTOR_MISMATCH,
                 f"labelSelector asks for {selector}, but the request is for stage {stage!r}",
             )
-        if mismatch is None:
+        else:
             yield _candidate(spec, workflow, policy, policy.stage(stage))
-        elif spec.workflow_name or contradicts:
-            yield mismatch
 
 
 def _mismatch(

@@ -7,8 +7,8 @@ hands it on. All are understood alike. Nothing is trusted: a wrong type reads as
 
 A rule written for the long form finds the short form and the other way round, see `find`. One alias
 has a condition: a short event's ``sender`` stands for ``review.user.login`` only if the action is
-``submitted``, because only who submits a review is its author. What the short form leaves out of the
-fields that it has names for is unknown rather than missing, see `is_unstated`.
+``submitted``, because only who submits a review is its author. What the short form leaves out of
+the fields that it has names for is unknown rather than missing, see `is_unstated`.
 """
 
 from __future__ import annotations

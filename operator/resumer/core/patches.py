@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from resumer.core import packing, workflows
+from resumer.core.gates import Fill
 from resumer.core.observation import GateOrder, ResumeOrder
 from resumer.errors import PreconditionError
 
@@ -119,14 +120,19 @@ def _edit(nodes: dict[str, Any], gate: GateOrder, finished_at: str) -> None:
         )
     node.update(phase=workflows.SUCCEEDED, finishedAt=finished_at, message=gate.message)
     for fill in gate.fills:
-        try:
-            parameter = node["outputs"]["parameters"][fill.index]
-            waits = parameter["name"] == fill.name and parameter.pop("valueFrom", None) is not None
-        except (LookupError, TypeError):
-            waits = False
-        if not waits:
+        parameter = _output(node, fill)
+        if parameter.get("name") != fill.name or parameter.pop("valueFrom", None) is None:
             raise PreconditionError(f"output {fill.name!r} waits no more", reason="OutputSet")
         parameter["value"] = fill.value
+
+
+def _output(node: Mapping[str, Any], fill: Fill) -> dict[str, Any]:
+    """The output parameter to fill, or an empty one where there is none any more."""
+    try:
+        parameter = node["outputs"]["parameters"][fill.index]
+    except (LookupError, TypeError):
+        return {}
+    return parameter if isinstance(parameter, dict) else {}
 
 
 def _test(path: str, value: Any) -> Operation:

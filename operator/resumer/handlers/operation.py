@@ -1,8 +1,9 @@
 """The life of one operator process: connect, listen, watch, work; at SIGTERM the same backwards.
 
 The queue starts when the watches stand: what existed at the start is known by then, so that
-catching up costs no reads. Ending, it first stops to watch, then lets running reconciles end, and
-what is cut off is found again by the next process: every step of a resume can be the last one.
+catching up costs few reads, and those are spread. Ending, it first stops to watch, then lets
+running reconciles end, and what is cut off is found again by the next process: every step of a
+resume can be the last one.
 """
 
 from __future__ import annotations
@@ -48,9 +49,7 @@ def run(settings: Settings) -> int:
 async def _operate(settings: Settings) -> int:
     clock = SystemClock()
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    _take_signals(stop)
     activity = WatchActivity(
         watching.WATCHED, namespaces=settings.namespaces, now=clock.monotonic()
     )
@@ -102,45 +101,52 @@ async def _work(
     stop: asyncio.Event,
     ready: asyncio.Event,
 ) -> int:
+    """Watches and works until told to stop, or until a watch ends that never should."""
     services.events.start()
-    watches = asyncio.create_task(
-        embedding.watch(settings, connection, services, stop), name="watches"
-    )
-    others = [
-        asyncio.create_task(
-            _start_queue(services, connection.watches, ready), name="start of the queue"
-        ),
-        asyncio.create_task(services.cleaner.run(), name="cleaner"),
-    ]
-    code = 0
-    try:
-        await watches
-    except Exception:  # noqa: BLE001  whatever ends the watches ends the process, in order
-        _log.exception("the watches ended")
-        code = 1
-    for task in others:
-        task.cancel()
+    end_kopf = asyncio.Event()
+    kopf_watch = asyncio.create_task(embedding.watch(settings, connection, services, end_kopf))
+    watches = {kopf_watch, *(asyncio.create_task(one.run()) for one in services.workflow_watches)}
+    others = {
+        asyncio.create_task(_start_queue(services, connection.watches, stop, ready)),
+        asyncio.create_task(services.cleaner.run()),
+    }
+    told = asyncio.create_task(stop.wait())
+    await asyncio.wait({told, *watches}, return_when=asyncio.FIRST_COMPLETED)
+    failed = [task for task in watches if task.done() and task.exception() is not None]
+    for ended in failed:
+        _log.error("a watch ended", exc_info=ended.exception())
     _log.info("stopping")
+    # Before kopf ends: it cancels every task that began after it did, running reconciles too.
     if not await services.queue.drain(settings.drain_seconds):
         _log.warning("running reconciles were cut off; the next process picks them up")
-    return code
+    end_kopf.set()
+    for task in {told, *watches, *others} - {kopf_watch}:
+        task.cancel()
+    await asyncio.gather(kopf_watch, told, *watches, *others, return_exceptions=True)
+    return 1 if failed else 0
 
 
 async def _start_queue(
-    services: factory.Services, activity: WatchActivity, ready: asyncio.Event
+    services: factory.Services, activity: WatchActivity, stop: asyncio.Event, ready: asyncio.Event
 ) -> None:
     """Starts the queue once every watch stands and all objects of the first lists are in."""
+    for one in services.workflow_watches:
+        await one.listed.wait()
     known, quiet = -1, 0
     while quiet < _SETTLED:
         await asyncio.sleep(_POLL)
-        count = len(services.stores.workflows) + len(services.stores.requests)
+        count = len(services.stores.requests)
         quiet = quiet + 1 if count == known and not activity.missing() else 0
         known = count
-    services.queue.start()
+    _take_signals(stop)  # kopf took them when it started, and would not let reconciles end
+    services.intake.start()
     ready.set()
-    _log.info(
-        "ready", workflows=len(services.stores.workflows), requests=len(services.stores.requests)
-    )
+    _log.info("ready", workflows=len(services.stores.workflows), requests=known)
+
+
+def _take_signals(stop: asyncio.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
 @contextlib.asynccontextmanager

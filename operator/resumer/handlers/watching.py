@@ -11,13 +11,11 @@ from resumer.api import constants
 from resumer.core.keys import Key
 from resumer.factory import Services
 
-WATCHED = (
-    constants.RESUME_PLURAL,
-    constants.WORKFLOW_PLURAL,
-    constants.POLICY_PLURAL,
-    constants.BREAKER_PLURAL,
-)
-"""The plurals of the watched kinds."""
+BY_KOPF = (constants.RESUME_PLURAL, constants.POLICY_PLURAL, constants.BREAKER_PLURAL)
+"""The plurals of the kinds that kopf watches: ours, which are small."""
+
+WATCHED = (*BY_KOPF, constants.WORKFLOW_PLURAL)
+"""The plurals of all watched kinds; `adapters.listwatch` says why Workflows are not kopf's."""
 
 _GONE = "DELETED"
 """Also sent for what no longer matches the watch's selector."""
@@ -33,13 +31,6 @@ def register(registry: kopf.OperatorRegistry, services: Services) -> None:
             intake.request_gone(_key(event))
         else:
             intake.request(event["object"])
-
-    @kopf.on.event(constants.GROUP, constants.VERSION, constants.WORKFLOW_PLURAL, registry=registry)
-    async def workflows(event: kopf.RawEvent, **_: Any) -> None:
-        if event["type"] == _GONE:
-            intake.workflow_gone(_key(event))
-        else:
-            intake.workflow(event["object"])
 
     @kopf.on.event(constants.GROUP, constants.VERSION, constants.POLICY_PLURAL, registry=registry)
     async def policies(event: kopf.RawEvent, **_: Any) -> None:

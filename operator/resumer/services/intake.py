@@ -3,6 +3,11 @@
 Handlers call these methods with what kopf gives them, one for each kind; nothing here waits. A
 change of a workflow wakes the requests of its task, a change of a policy or a breaker those of its
 namespace.
+
+Catching up after a start: thousands of requests may wait for workflows that do not exist, and each
+of them costs a LIST to be sure of that. New requests and those whose workflow is known go first;
+the others are spread over some seconds with full jitter, so that neither the API server nor what
+happens meanwhile suffers.
 """
 
 from __future__ import annotations
@@ -10,8 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import structlog
-
+from resumer import ports
 from resumer.api.outcomes import Outcome
 from resumer.api.resume import WorkflowResume
 from resumer.core import workflows
@@ -22,21 +26,46 @@ from resumer.services.resuming import Stores
 
 _RELEASE_INTERVAL = 0.02
 """Seconds between two requests that a closed breaker lets go: not all at once, the oldest first."""
-
-_log = structlog.get_logger(__name__)
+_CATCH_UP_RATE = 100.0
+"""Requests that need a read, each second, while catching up after a start."""
+_CATCH_UP_LONGEST = 60.0
+"""Seconds at most, however many they are."""
 
 
 class Intake:
     """Takes in objects."""
 
-    def __init__(self, stores: Stores, queue: KeyedQueue) -> None:
+    def __init__(self, stores: Stores, queue: KeyedQueue, clock: ports.Clock) -> None:
         self._stores = stores
         self._queue = queue
+        self._clock = clock
+        self._listed: set[Key] | None = set()
+        """Requests of the first lists that were looked at before this start; None: it is over."""
+
+    def start(self) -> None:
+        """The first lists are in: lets the queue run, and spreads what would cost reads."""
+        listed, self._listed = self._listed or set(), None
+        reading = []
+        for key in listed:
+            request = self._stores.requests.get(key)
+            if isinstance(request, WorkflowResume) and self._needs_read(key, request):
+                reading.append(key)
+            elif request is not None:
+                self._queue.add(key)
+        for key in reading:
+            self._queue.add_after(key, catch_up_delay(len(reading), self._clock.random()))
+        self._queue.start()
 
     def request(self, body: Mapping[str, Any]) -> None:
         """A WorkflowResume was created, changed, or listed."""
-        key = self._stores.requests.put(body)
-        if key is not None:
+        key = self._stores.requests.put(body, self._clock.now())
+        if key is None:
+            return
+        request = self._stores.requests.get(key)
+        looked_at = isinstance(request, WorkflowResume) and request.status.outcome is not None
+        if self._listed is not None and looked_at:
+            self._listed.add(key)
+        else:
             self._queue.add(key)
 
     def request_gone(self, key: Key) -> None:
@@ -49,7 +78,7 @@ class Intake:
         view = workflows.view(body)
         if view.finished:
             self.workflow_gone(view.key)
-        elif self._stores.workflows.put(view):
+        elif self._stores.workflows.put(view, self._clock.now()):
             self._wake(view)
 
     def workflow_gone(self, key: Key) -> None:
@@ -63,7 +92,7 @@ class Intake:
         for policy in self._stores.policies.of(namespace):
             self._stores.workflows.use_task_label(policy.task_label)
         for key in self._stores.requests.in_namespace(namespace):
-            self._queue.add(key)
+            self._look(key)
 
     def breaker(self, namespace: str, stage: str, breaker: Breaker, version: str) -> None:
         """A breaker was written, by us or by somebody else."""
@@ -77,9 +106,28 @@ class Intake:
         self._stores.breakers.remove(namespace, stage)
         self._release(namespace)
 
+    def _look(self, key: Key) -> None:
+        """Has a request looked at as soon as possible, unless `start` is still to choose when."""
+        if self._listed is None or key not in self._listed:
+            self._queue.add(key)
+
+    def _needs_read(self, key: Key, request: WorkflowResume) -> bool:
+        """Whether a request that was looked at before this start will ask the API server again.
+
+        Not if it waits and a workflow that it may mean is there: the stores then tell enough. What
+        had failed or was held back will.
+        """
+        if request.status.outcome is not Outcome.WAITING:
+            return True
+        return not self._stores.workflows.matching(
+            key.namespace,
+            name=request.spec.workflow_name,
+            task=request.spec.correlation_data.task_id,
+        )
+
     def _wake(self, view: workflows.WorkflowView) -> None:
         for key in self._stores.requests.waiting_for(view, self._stores.workflows.task_labels):
-            self._queue.add(key)
+            self._look(key)
 
     def _release(self, namespace: str) -> None:
         """Lets the requests that a breaker holds look at it again, one after the other."""
@@ -89,6 +137,17 @@ class Intake:
             if (
                 isinstance(request, WorkflowResume)
                 and request.status.outcome is Outcome.CIRCUIT_OPEN
+                and self._listed is None
             ):
                 self._queue.add_after(key, turn * _RELEASE_INTERVAL)
                 turn += 1
+
+
+def catch_up_delay(count: int, unit_random: float) -> float:
+    """After how many seconds one of so many requests that need a read is looked at (full jitter).
+
+    Args:
+        count: How many they are.
+        unit_random: A drawn number in [0, 1).
+    """
+    return unit_random * min(_CATCH_UP_LONGEST, count / _CATCH_UP_RATE)

@@ -7,6 +7,7 @@ that no user can grow the label set.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -15,7 +16,6 @@ from resumer import ports
 from resumer.api import constants
 from resumer.api.outcomes import Outcome, Phase, Reason
 from resumer.api.resume import WorkflowResume
-from resumer.core import workflows
 from resumer.core.observation import End, Facts
 from resumer.core.workflows import WorkflowView
 
@@ -27,6 +27,16 @@ SUPERSEDED_EVENT = "TerminatedAsSuperseded"
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """From when on the time of a resume is measured."""
+
+    created: datetime | None
+    """When the request came."""
+    opened: datetime | None
+    """When the last of its gates opened; None where the workflow was suspended as a whole."""
+
+
 class Reporter:
     """Tells."""
 
@@ -34,7 +44,9 @@ class Reporter:
         self._events = events
         self._telemetry = telemetry
 
-    def decided(self, request: WorkflowResume, facts: Facts, end: End, now: datetime) -> None:
+    def decided(
+        self, request: WorkflowResume, facts: Facts, end: End, now: datetime, origin: Origin
+    ) -> None:
         """The status of a request changed."""
         outcome = end.reason.outcome
         warn = outcome.phase is Phase.FAILED
@@ -59,7 +71,7 @@ class Reporter:
                 _of_request(request), warning=warn, reason=end.reason, message=end.message
             )
         if outcome is Outcome.RESUMED:
-            self._resumed(request, facts, end, now)
+            self._resumed(request, facts, end, now, origin)
 
     def superseded(self, request: WorkflowResume, older: WorkflowView, *, by: str) -> None:
         """A workflow was terminated, because the policy says that the newer one is meant."""
@@ -75,13 +87,14 @@ class Reporter:
         """A request that cannot even be read was refused."""
         self._telemetry.decided("other", reason.outcome, reason)
 
-    def _resumed(self, request: WorkflowResume, facts: Facts, end: End, now: datetime) -> None:
-        created = request.metadata.creation_timestamp or now
-        opened = [moment for gate in facts.gates if (moment := workflows.moment(gate.started_at))]
+    def _resumed(
+        self, request: WorkflowResume, facts: Facts, end: End, now: datetime, origin: Origin
+    ) -> None:
+        created = origin.created or now
         self._telemetry.resumed(
             metric_stage(facts),
             (now - created).total_seconds(),
-            (now - max(opened, default=created)).total_seconds(),
+            (now - (origin.opened or created)).total_seconds(),
         )
         if facts.workflow is not None:
             self._events.publish(

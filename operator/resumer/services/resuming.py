@@ -39,7 +39,7 @@ from resumer.core.observation import (
     ResumeOrder,
 )
 from resumer.services.guarding import Guard
-from resumer.services.reporting import Reporter, metric_stage
+from resumer.services.reporting import Origin, Reporter, metric_stage
 from resumer.services.stores import (
     BreakerStore,
     PolicyStore,
@@ -288,7 +288,8 @@ class Reconciler:
     def _assume(self, facts: Facts, order: ResumeOrder) -> None:
         """Lets other requests see at once what the watch will show in a moment."""
         if facts.workflow is not None:
-            self._stores.workflows.assume(orders.applied(facts.workflow, order))
+            view = orders.applied(facts.workflow, order)
+            self._stores.workflows.assume(view, self._out.clock.now())
 
     async def _record(
         self,
@@ -305,6 +306,7 @@ class Reconciler:
             request.metadata, request.status, end, now, facts=facts, attempt=attempt
         )
         if composed != request.status:
+            origin = self._origin(request, facts)  # now: with the write the watch may forget both
             try:
                 body = await self._write(
                     key, request.metadata.uid, request.status.outcome, composed
@@ -315,9 +317,9 @@ class Reconciler:
             except errors.PreconditionError:
                 _log.info("decided by somebody else meanwhile")
                 return _CONFLICT_DELAY
-            self._reporter.decided(request, facts, end, now)
+            self._reporter.decided(request, facts, end, now, origin)
             if not end.reason.outcome.terminal:
-                self._stores.requests.put(body)
+                self._stores.requests.put(body, now)
         if end.reason.outcome.terminal:
             self._stores.requests.finish(key)
             return None
@@ -329,6 +331,14 @@ class Reconciler:
             else 0.0
         )
         return max(0.0, (end.until - now).total_seconds()) + spread
+
+    def _origin(self, request: WorkflowResume, facts: Facts) -> Origin:
+        workflow, index = facts.workflow, self._stores.workflows
+        found = [index.opened(workflow, gate) for gate in facts.gates] if workflow else []
+        return Origin(
+            created=self._stores.requests.created(request),
+            opened=max((moment for moment in found if moment), default=None),
+        )
 
     async def _write(
         self, key: Key, uid: str, before: Outcome | None, after: ResumeStatus

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from resumer.api import base
 from resumer.api.resume import WorkflowResume
+from resumer.core import workflows
 from resumer.core.breaker import Breaker
 from resumer.core.keys import Key
 from resumer.core.policies import BUILT_IN, Policy
-from resumer.core.workflows import WorkflowView
+from resumer.core.workflows import Gate, WorkflowView
 from resumer.errors import InvalidError
 
 
@@ -33,6 +35,8 @@ class Unreadable:
 
 _REMEMBERED = 4096
 """How many finished requests are remembered until the watch says that they left it."""
+_STAMP_PRECISION = timedelta(seconds=1)
+"""Kubernetes and Argo cut their timestamps down to whole seconds."""
 
 
 class RequestStore:
@@ -42,6 +46,8 @@ class RequestStore:
         self._finished: OrderedDict[Key, str] = OrderedDict()
         """The uids of requests whose end we recorded: the watch may still show what was before."""
         self._requests: dict[Key, WorkflowResume | Unreadable] = {}
+        self._seen: dict[Key, tuple[str, datetime]] = {}
+        """By uid, when each request was first seen."""
         self._by_task: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
         self._by_workflow: defaultdict[Key, set[Key]] = defaultdict(set)
 
@@ -55,8 +61,18 @@ class RequestStore:
         """The request as last seen, or None."""
         return self._requests.get(key)
 
-    def put(self, body: Mapping[str, Any]) -> Key | None:
+    def created(self, request: WorkflowResume) -> datetime | None:
+        """When a request was created, as finely as it is known: for measuring only."""
+        metadata = request.metadata
+        uid, seen = self._seen.get(Key(metadata.namespace, metadata.name), ("", None))
+        return _sharpened(metadata.creation_timestamp, seen if uid == metadata.uid else None)
+
+    def put(self, body: Mapping[str, Any], now: datetime) -> Key | None:
         """Takes in what the watch or a write of ours returned.
+
+        Args:
+            body: The object.
+            now: The time, in case that it is seen for the first time.
 
         Returns:
             The key to look at; None if this is older than what is known, or finished, and nothing
@@ -64,6 +80,8 @@ class RequestStore:
         """
         metadata = base.ObjectMeta.from_json(body.get("metadata") or {})
         key = Key(metadata.namespace, metadata.name)
+        if self._finished.get(key) == metadata.uid:
+            return None
         known = self._requests.get(key)
         if (
             known is not None
@@ -71,6 +89,7 @@ class RequestStore:
             and not _newer(metadata, known.metadata)
         ):
             return None
+        uid, seen = self._seen.get(key, ("", now))
         self._drop(key)
         try:
             request: WorkflowResume | Unreadable = WorkflowResume.from_json(body)
@@ -85,6 +104,7 @@ class RequestStore:
             if request.spec.workflow_name:
                 self._by_workflow[Key(key.namespace, request.spec.workflow_name)].add(key)
         self._requests[key] = request
+        self._seen[key] = (metadata.uid, seen if uid == metadata.uid else now)
         return key
 
     def finish(self, key: Key) -> None:
@@ -103,6 +123,7 @@ class RequestStore:
 
     def _drop(self, key: Key) -> None:
         request = self._requests.pop(key, None)
+        self._seen.pop(key, None)
         if isinstance(request, WorkflowResume):
             _discard(self._by_task, (key.namespace, request.spec.correlation_data.task_id), key)
             if request.spec.workflow_name:
@@ -134,6 +155,8 @@ class WorkflowIndex:
         self._workflows: dict[Key, WorkflowView] = {}
         self._by_label: defaultdict[tuple[str, str, str], set[Key]] = defaultdict(set)
         self._task_labels: set[str] = {BUILT_IN.task_label}
+        self._opened: dict[Key, dict[tuple[str, str], datetime]] = {}
+        """By node id and ``startedAt``, when gates were first seen open."""
 
     def __len__(self) -> int:
         return len(self._workflows)
@@ -150,8 +173,17 @@ class WorkflowIndex:
             for workflow in self._workflows.values():
                 self._link(workflow, label)
 
-    def put(self, workflow: WorkflowView) -> bool:
-        """Takes in a workflow; True if anything changed that a decision looks at."""
+    def opened(self, workflow: WorkflowView, gate: Gate) -> datetime | None:
+        """When a gate opened, as finely as it is known: for measuring only."""
+        seen = self._opened.get(workflow.key, {}).get((gate.id, gate.started_at))
+        return _sharpened(workflows.moment(gate.started_at), seen)
+
+    def put(self, workflow: WorkflowView, now: datetime) -> bool:
+        """Takes in a workflow as the watch shows it now.
+
+        Returns:
+            True if anything changed that a decision looks at.
+        """
         known = self._workflows.get(workflow.key)
         if (
             known is not None
@@ -159,14 +191,16 @@ class WorkflowIndex:
         ):
             self._workflows[workflow.key] = workflow
             return False
+        before = self._opened.get(workflow.key, {})
         if known is not None:
             self.remove(known.key)
         self._workflows[workflow.key] = workflow
         for label in self._task_labels:
             self._link(workflow, label)
+        self._note_opened(workflow, before, now)
         return True
 
-    def assume(self, workflow: WorkflowView) -> None:
+    def assume(self, workflow: WorkflowView, now: datetime) -> None:
         """Takes in what our write made of a workflow, unless the watch showed something newer."""
         known = self._workflows.get(workflow.key)
         if (
@@ -174,11 +208,12 @@ class WorkflowIndex:
             and known.uid == workflow.uid
             and known.resource_version == workflow.resource_version
         ):
-            self.put(workflow)
+            self.put(workflow, now)
 
     def remove(self, key: Key) -> WorkflowView | None:
         """Forgets a workflow that is gone or finished, and returns what was known of it."""
         workflow = self._workflows.pop(key, None)
+        self._opened.pop(key, None)
         if workflow is not None:
             for label in self._task_labels:
                 task = workflow.labels.get(label)
@@ -197,6 +232,23 @@ class WorkflowIndex:
             for key in self._by_label.get((namespace, label, task), ())
         }
         return tuple(self._workflows[key] for key in sorted(keys))
+
+    def _note_opened(
+        self, workflow: WorkflowView, before: Mapping[tuple[str, str], datetime], now: datetime
+    ) -> None:
+        """Keeps when its gates were first seen open, where that says more than ``startedAt``.
+
+        A gate that is open no more keeps its entry: who opened it has yet to be told how long it
+        took.
+        """
+        seen = {}
+        for gate in workflow.gates:
+            at = (gate.id, gate.started_at)
+            first = before.get(at, now if gate.is_open else None)
+            if first is not None and _sharpened(workflows.moment(gate.started_at), first) is first:
+                seen[at] = first
+        if seen:
+            self._opened[workflow.key] = seen
 
     def _link(self, workflow: WorkflowView, label: str) -> None:
         task = workflow.labels.get(label)
@@ -260,6 +312,18 @@ def _newer(one: base.ObjectMeta, other: base.ObjectMeta) -> bool:
     if mine.isdigit() and theirs.isdigit():
         return int(mine) > int(theirs)
     return mine != theirs
+
+
+def _sharpened(stamp: datetime | None, seen: datetime | None) -> datetime | None:
+    """A timestamp made finer by when what it tells was first seen, if that is the same second.
+
+    Latencies of some ten milliseconds cannot be told from stamps of whole seconds. What was first
+    seen later, by a watch that came late or started late, says nothing; and an earlier time comes
+    from another clock.
+    """
+    if stamp is not None and seen is not None and stamp <= seen < stamp + _STAMP_PRECISION:
+        return seen
+    return stamp
 
 
 def _discard(index: dict[Any, set[Key]], at: Any, key: Key) -> None:
