@@ -22,6 +22,7 @@ from resumer.core import (
     policies,
     rules,
     selectors,
+    values,
     workflows,
 )
 from resumer.core.case import Case, Stop
@@ -226,16 +227,25 @@ def workflow_rules_pass(case: Case) -> Case | Stop:
 def parameters_fit(case: Case) -> Case | Stop:
     """The values are data, not templates (Argo evaluates them again), and the gates take them."""
     given = {parameter.name: parameter.value for parameter in case.spec.resume_parameters}
-    templated = next((name for name, value in given.items() if "{{" in value), None)
-    if templated is not None and not case.stage.allow_templates:
-        return case.but(validated=False).end(
-            Reason.TEMPLATE_IN_PARAMETER,
-            f"resumeParameters {templated!r} contains `{{{{`, which Argo would evaluate as a "
-            "template; take it out, or let the stage's policy say allowTemplates: true",
-        )
+    refused = case.but(validated=False)
+    for name, value in given.items():
+        if values.is_template(value) and not case.stage.allow_templates:
+            return refused.end(
+                Reason.TEMPLATE_IN_PARAMETER,
+                f"resumeParameters {name!r} contains `{{{{` or ends in `{{`, which Argo would "
+                "evaluate as a template; take it out, or let the stage's policy say "
+                "allowTemplates: true",
+            )
+        unfit = values.unfit_character(value)
+        if unfit is not None:
+            return refused.end(
+                Reason.VALUE_NOT_ALLOWED,
+                f"resumeParameters {name!r} contains {unfit!r}, a character that Argo cannot hand "
+                "on: the workflow would end in an error",
+            )
     filled = gates.fill(case.gates, given)
     if isinstance(filled, Misfit):
-        return case.but(validated=False).end(filled.reason, filled.message)
+        return refused.end(filled.reason, filled.message)
     return case.but(fills=filled, validated=True)
 
 

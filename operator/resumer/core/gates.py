@@ -85,6 +85,8 @@ class Fill:
     index: int
     name: str
     value: str
+    global_name: str = ""
+    """Under this name the value is also exported to the whole workflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def fill(
             if isinstance(value, Misfit):
                 return value
             if value is not None:
-                fills.append(Fill(output.index, output.name, value))
+                fills.append(Fill(output.index, output.name, value, output.global_name))
         filled.append(tuple(fills))
     return tuple(filled)
 

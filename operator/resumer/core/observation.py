@@ -89,6 +89,9 @@ class ResumeOrder:
     finished_at: str
     has_annotations: bool
     has_labels: bool
+    has_outputs: bool
+    exported: tuple[str, ...] | None
+    """As in the view: where exported values have to go."""
     superseded: tuple[WorkflowView, ...] = ()
     """Older workflows of the same task to terminate first (ambiguity ``NewestCancelOthers``)."""
 

@@ -66,6 +66,8 @@ def build(case: Case) -> ResumeOrder:
         finished_at=finished_at,
         has_annotations=workflow.has_annotations,
         has_labels=workflow.has_labels,
+        has_outputs=workflow.has_outputs,
+        exported=workflow.exported,
         superseded=case.superseded,
     )
 

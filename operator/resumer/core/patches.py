@@ -14,7 +14,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from resumer.core import packing, workflows
+from resumer.core import exports, packing, workflows
 from resumer.core.gates import Fill
 from resumer.core.observation import GateOrder, ResumeOrder
 from resumer.errors import PreconditionError
@@ -90,6 +90,7 @@ def _tests_of_workflow(order: ResumeOrder) -> Iterator[Operation]:
         yield _test("/metadata/annotations", None)
     if not order.has_labels:
         yield _test("/metadata/labels", None)
+    yield from exports.tests(order)
 
 
 def _changes_of_workflow(order: ResumeOrder) -> Iterator[Operation]:
@@ -108,6 +109,7 @@ def _changes_of_workflow(order: ResumeOrder) -> Iterator[Operation]:
         yield {"op": "add", "path": f"/metadata/labels/{_escape(key)}", "value": value}
     for key in order.stale_labels:
         yield {"op": "remove", "path": f"/metadata/labels/{_escape(key)}"}
+    yield from exports.changes(order)
 
 
 def _edit(nodes: dict[str, Any], gate: GateOrder, finished_at: str) -> None:

@@ -57,6 +57,8 @@ class Output:
     """True while it still waits for a value (``valueFrom.supplied``)."""
     value: str | None
     default: str | None
+    global_name: str
+    """Under this name the value is known to the whole workflow; empty: it is not."""
     allowed: tuple[str, ...]
     """The ``enum`` of the input of the same name; empty: anything."""
 
@@ -180,6 +182,10 @@ class WorkflowView:
     """By annotation key; only those made for this very Workflow."""
     has_annotations: bool
     has_labels: bool
+    has_outputs: bool
+    """There is a ``status.outputs``."""
+    exported: tuple[str, ...] | None
+    """The names in ``status.outputs.parameters`` in their order; None: there is no such list."""
     packed: int = 0
     """A checksum of compressed node status: it tells that gates changed which are not unpacked."""
     problem: str = ""
@@ -202,6 +208,7 @@ def view(body: Mapping[str, Any], *, unpack: bool = False) -> WorkflowView:
     labels, annotations = _strings(metadata.get("labels")), _map(metadata.get("annotations"))
     phase = _text(status.get("phase"))
     storage = _storage(status)
+    outputs = _map(status.get("outputs"))
     gates: tuple[Gate, ...] = ()
     problem = ""
     unpacked = storage is NodeStorage.PLAIN or (unpack and storage is NodeStorage.COMPRESSED)
@@ -226,6 +233,8 @@ def view(body: Mapping[str, Any], *, unpack: bool = False) -> WorkflowView:
         markers=dict(_markers(annotations, uid)),
         has_annotations=bool(annotations),
         has_labels=bool(labels),
+        has_outputs=bool(outputs),
+        exported=_names(outputs.get("parameters")),
         problem=problem,
     )
 
@@ -339,6 +348,7 @@ def _outputs(node: Mapping[str, Any]) -> Iterator[Output]:
             supplied="supplied" in source,
             value=None if value is None else _any_string(value),
             default=None if default is None else _any_string(default),
+            global_name=_text(parameter.get("globalName")),
             allowed=enums.get(name, ()),
         )
 
@@ -412,6 +422,12 @@ def _list(value: Any) -> list[Any]:
 
 def _maps(value: Any) -> list[Mapping[str, Any]]:
     return [item for item in _list(value) if isinstance(item, dict)]
+
+
+def _names(parameters: Any) -> tuple[str, ...] | None:
+    if not isinstance(parameters, list):
+        return None
+    return tuple(_text(_map(parameter).get("name")) for parameter in parameters)
 
 
 def _text(value: Any) -> str:
