@@ -24,7 +24,7 @@ UPGRADE ?=
 IMAGE ?= resumer:dev
 
 # Folders of Python and of YAML, as far as they exist.
-PYTHON_DIRS := $(wildcard operator/resumer tests demo)
+PYTHON_DIRS := $(wildcard operator/resumer tests demo docs)
 YAML_DIRS := $(wildcard crds charts deploy)
 
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
@@ -116,7 +116,7 @@ controlplane: init ## Start a control plane on this machine and say how to reach
 	$(BIN)/python -m tests.controlplane up
 
 .PHONY: demo
-demo: init ## Show an outage and its repair; KEEP=1 leaves everything running
+demo: init ## Show what it does, an outage included; KEEP=1 leaves everything running
 	$(BIN)/python -m demo $(if $(KEEP),--keep)
 
 .PHONY: bench

@@ -401,10 +401,12 @@ def _judged(case: Case) -> Case | Stop:
     if not failed:
         return case
     first = failed[0]
+    wanted = f"{first.operator} {first.expected}".rstrip()
+    found = "nothing" if first.actual is None else f'"{first.actual}"'
     more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
     return case.but(validated=False).end(
         Reason.RULE_FAILED,
-        f"rule {first.field!r} {first.operator} {first.expected!r}: found {first.actual!r}{more}",
+        f"rule on {first.field} ({wanted}): found {found}{more}",
     )
 
 
@@ -415,14 +417,11 @@ def _opened_after(gate: Gate, deadline: datetime) -> bool:
 
 def _description(case: Case) -> str:
     """What the request looks for, in words."""
-    parts = [f"named {case.spec.workflow_name!r}"] if case.spec.workflow_name else []
-    if case.label_selector.requirements:
-        others, _ = case.label_selector.without(case.policy.stage_label)
-        parts.append(
-            f"with labels {base.truncate(str(others), 200)!r}" if others.requirements else ""
-        )
-    parts.append(f"with {case.policy.task_label}={case.spec.correlation_data.task_id}")
-    return " and ".join(part for part in parts if part)
+    named = f"named {case.spec.workflow_name!r} " if case.spec.workflow_name else ""
+    others, _ = case.label_selector.without(case.policy.stage_label)
+    task = f"{case.policy.task_label}={case.spec.correlation_data.task_id}"
+    labels = f"{base.truncate(str(others), 200)},{task}" if others.requirements else task
+    return f"{named}with labels {labels}"
 
 
 def names(items: Iterable[str]) -> str:

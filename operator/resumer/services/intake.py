@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from resumer import ports
+from resumer.api.breaker import BreakerState
 from resumer.api.outcomes import Outcome
 from resumer.api.resume import WorkflowResume
 from resumer.core import workflows
@@ -95,16 +96,19 @@ class Intake:
             self._look(key)
 
     def breaker(self, namespace: str, stage: str, breaker: Breaker, version: str) -> None:
-        """A breaker was written, by us or by somebody else."""
-        known = self._stores.breakers.get(namespace, stage)
-        if known is None or known[1] != version:
-            self._stores.breakers.put(namespace, stage, breaker, version)
-            self._release(namespace)
+        """A breaker was written, by us or by somebody else.
+
+        Whom it holds looks at it anew, except where only probes were claimed: that changes nothing
+        for the others.
+        """
+        self._stores.breakers.learn(namespace, stage, breaker, version)
+        if breaker.state is not BreakerState.HALF_OPEN or not breaker.probes:
+            self._release(namespace, stage)
 
     def breaker_gone(self, namespace: str, stage: str) -> None:
         """A breaker was deleted, which resets it."""
         self._stores.breakers.remove(namespace, stage)
-        self._release(namespace)
+        self._release(namespace, stage)
 
     def _look(self, key: Key) -> None:
         """Has a request looked at as soon as possible, unless `start` is still to choose when."""
@@ -129,7 +133,7 @@ class Intake:
         for key in self._stores.requests.waiting_for(view, self._stores.workflows.task_labels):
             self._look(key)
 
-    def _release(self, namespace: str) -> None:
+    def _release(self, namespace: str, stage: str) -> None:
         """Lets the requests that a breaker holds look at it again, one after the other."""
         turn = 0
         for key in self._stores.requests.in_namespace(namespace):
@@ -137,10 +141,16 @@ class Intake:
             if (
                 isinstance(request, WorkflowResume)
                 and request.status.outcome is Outcome.CIRCUIT_OPEN
+                and _stage(request) == stage
                 and self._listed is None
             ):
                 self._queue.add_after(key, turn * _RELEASE_INTERVAL)
                 turn += 1
+
+
+def _stage(request: WorkflowResume) -> str:
+    workflow = request.status.workflow
+    return (workflow.stage if workflow else None) or ""
 
 
 def catch_up_delay(count: int, unit_random: float) -> float:

@@ -83,6 +83,18 @@ class Outside:
     telemetry: ports.Telemetry
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """What a pass came to."""
+
+    request: WorkflowResume
+    """As it was before."""
+    facts: Facts
+    end: End
+    status: ResumeStatus
+    """As it shall be."""
+
+
 class Reconciler:
     """Brings WorkflowResumes to their outcome."""
 
@@ -93,8 +105,10 @@ class Reconciler:
         self._reporter = reporter
         self._defects: Counter[Key] = Counter()
         """Passes in a row that met a defect of ours."""
-        self._seen_waiting: dict[Key, Reason] = {}
-        """Reasons for waiting that are not told yet, see `_is_flicker`."""
+        self._untold: dict[Key, _Ended] = {}
+        """What attempts came to whose status could not be written: it goes before all else."""
+        self._seen_waiting: dict[Key, tuple[Reason, float]] = {}
+        """Reasons for waiting that are not told yet, and since when, see `_flickers`."""
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass.
@@ -109,6 +123,7 @@ class Reconciler:
         """
         request = self._stores.requests.get(key)
         if request is None:
+            self._untold.pop(key, None)
             return None
         if isinstance(request, Unreadable):
             await self._refuse(key, request)
@@ -131,6 +146,9 @@ class Reconciler:
         return ended
 
     async def _pass(self, key: Key, request: WorkflowResume) -> float | None:
+        untold = self._untold.pop(key, None)
+        if untold is not None and _same_state(untold.request, request):
+            return await self._tell(key, untold, attempted=True)
         # After a failed attempt its fate may be unknown: only a fresh look tells.
         fresh = status.attempts_made(request.status) > 0
         for _ in range(_ROUNDS):
@@ -149,7 +167,12 @@ class Reconciler:
                         )
                     fresh = True
                 case End() as end:
-                    return await self._record(key, request, decided.facts, end)
+                    delay = await self._record(key, request, decided.facts, end)
+                    if end.reason.outcome.terminal:
+                        # A life of the operator that ended may have left the claim of a probe.
+                        stage, holder = decided.facts.stage, request.metadata.uid
+                        await self._guard.ignored(key.namespace, stage, holder)
+                    return delay
                 case Resume(order):
                     ended = await self._attempt(key, request, decided, order)
                     if ended is not None:
@@ -245,28 +268,30 @@ class Reconciler:
     ) -> tuple[End, Attempt | None]:
         """The write failed, or its answer was lost: look if it was done, else plan the next."""
         now = self._out.clock.now()
+        stage, holder = facts.stage, request.metadata.uid
+        last = status.attempts_made(request.status) + 1 >= stage.retry.max_attempts
+        unknown: errors.ApiError | None = None
         if error.sent:
             try:
                 after = decision.decide(await self._gather(key, request, fresh=True), now)
             except errors.ApiError as unreadable:
                 _log.info("fate of the write unknown", error=str(unreadable))
-                if status.attempts_made(request.status) + 1 >= facts.stage.retry.max_attempts:
-                    # Giving up now could be untrue: the next pass begins with another look.
-                    raise error from unreadable
+                unknown = unreadable
             else:
                 if isinstance(after.what, End) and after.what.reason.outcome is Outcome.RESUMED:
+                    await self._guard.succeeded(key.namespace, stage, holder, now)
                     return after.what, self._made(request, began, after.what)
-        stage = facts.stage
         rate_limited = error.status == 429
-        if not rate_limited:
-            await self._guard.failed(
-                key.namespace, stage, request.metadata.uid, error.reason or str(error), now
-            )
+        if rate_limited:
+            await self._guard.ignored(key.namespace, stage, holder)
         else:
-            await self._guard.ignored(key.namespace, stage, request.metadata.uid)
+            await self._guard.failed(key.namespace, stage, holder, error.reason or str(error), now)
+        if unknown is not None and last:
+            # Giving up now could be untrue: the next pass begins with another look.
+            raise error from unknown
         count = status.attempts_made(request.status) + 1
         what = f"attempt {count} of {stage.retry.max_attempts} failed: {error}"
-        if count >= stage.retry.max_attempts:
+        if last:
             end = End(Reason.RETRIES_EXHAUSTED, what)
             return end, self._made(request, began, end)
         wait = backoff.delay(stage.retry, count, None, self._out.clock.random())
@@ -300,26 +325,42 @@ class Reconciler:
         attempt: Attempt | None = None,
     ) -> float | None:
         now = self._out.clock.now()
-        if self._is_flicker(key, request, end):
-            return _FLICKER
+        untold = self._flickers(key, request, end)
+        if untold:
+            return untold
         composed = status.compose(
             request.metadata, request.status, end, now, facts=facts, attempt=attempt
         )
-        if composed != request.status:
-            origin = self._origin(request, facts)  # now: with the write the watch may forget both
-            try:
-                body = await self._write(
-                    key, request.metadata.uid, request.status.outcome, composed
-                )
-            except errors.NotFoundError:
-                self._stores.requests.finish(key)
-                return None
-            except errors.PreconditionError:
-                _log.info("decided by somebody else meanwhile")
-                return _CONFLICT_DELAY
-            self._reporter.decided(request, facts, end, now, origin)
-            if not end.reason.outcome.terminal:
-                self._stores.requests.put(body, now)
+        if composed == request.status:
+            return self._next_look(key, end, now)
+        ended = _Ended(request, facts, end, composed)
+        return await self._tell(key, ended, attempted=attempt is not None)
+
+    async def _tell(self, key: Key, ended: _Ended, *, attempted: bool) -> float | None:
+        """Writes the status; one that tells of an attempt is kept until it could be written."""
+        request, end, now = ended.request, ended.end, self._out.clock.now()
+        # Before the write: with it the watch may forget both.
+        origin = self._origin(request, ended.facts)
+        try:
+            body = await self._write(
+                key, request.metadata.uid, request.status.outcome, ended.status
+            )
+        except errors.NotFoundError:
+            self._stores.requests.finish(key)
+            return None
+        except errors.PreconditionError:
+            _log.info("decided by somebody else meanwhile")
+            return _CONFLICT_DELAY
+        except errors.ApiError:
+            if attempted:
+                self._untold[key] = ended
+            raise
+        self._reporter.decided(request, ended.facts, end, now, origin)
+        if not end.reason.outcome.terminal:
+            self._stores.requests.put(body, now)
+        return self._next_look(key, end, now)
+
+    def _next_look(self, key: Key, end: End, now: datetime) -> float | None:
         if end.reason.outcome.terminal:
             self._stores.requests.finish(key)
             return None
@@ -346,8 +387,8 @@ class Reconciler:
         told = str(before) if before else None
         return await self._out.requests.write_status(key, uid, told, after.to_json())
 
-    def _is_flicker(self, key: Key, request: WorkflowResume, end: End) -> bool:
-        """Whether a request merely waits for something else than before, and only since now.
+    def _flickers(self, key: Key, request: WorkflowResume, end: End) -> float:
+        """For how many more seconds a new reason for waiting is not told; 0 if it is to be told.
 
         On its way to the gate a workflow passes several such reasons within milliseconds. Telling
         them would cost a write each, and delay the one that counts.
@@ -355,12 +396,17 @@ class Reconciler:
         waits = request.status.outcome is end.reason.outcome is Outcome.WAITING
         if not waits or request.status.reason == end.reason:
             self._seen_waiting.pop(key, None)
-            return False
-        if self._seen_waiting.get(key) is end.reason:
-            del self._seen_waiting[key]
-            return False
-        self._seen_waiting[key] = end.reason
-        return True
+            return 0.0
+        now = self._out.clock.monotonic()
+        reason, since = self._seen_waiting.get(key, (None, now))
+        if reason is not end.reason:
+            since = now
+        left = since + _FLICKER - now
+        if left > 0:
+            self._seen_waiting[key] = (end.reason, since)
+            return left
+        del self._seen_waiting[key]
+        return 0.0
 
     async def _after_defect(
         self, key: Key, request: WorkflowResume, defect: Exception
@@ -387,6 +433,10 @@ class Reconciler:
             _log.debug("invalid object is gone", namespace=key.namespace, workflowresume=key.name)
         self._stores.requests.finish(key)
         self._reporter.refused(end.reason)
+
+
+def _same_state(one: WorkflowResume, other: WorkflowResume) -> bool:
+    return one.metadata.uid == other.metadata.uid and one.status == other.status
 
 
 def _refusal(error: errors.PermanentError) -> Reason:

@@ -86,7 +86,7 @@ class RequestStore:
         if (
             known is not None
             and known.metadata.uid == metadata.uid
-            and not _newer(metadata, known.metadata)
+            and not _newer(metadata.resource_version, known.metadata.resource_version)
         ):
             return None
         uid, seen = self._seen.get(key, ("", now))
@@ -295,6 +295,20 @@ class BreakerStore:
         """Takes in a breaker."""
         self._breakers[namespace, stage] = (breaker, version)
 
+    def learn(self, namespace: str, stage: str, breaker: Breaker, version: str) -> None:
+        """Takes in what the watch shows, unless it is older than what is known.
+
+        An object that was just created has no status yet: it tells the version to go on from, and
+        nothing about a failure that could not be written into it.
+        """
+        known = self.get(namespace, stage)
+        if known is None:
+            self.put(namespace, stage, breaker, version)
+        elif not known[1] and breaker == Breaker():
+            self.put(namespace, stage, known[0], version)
+        elif _newer(version, known[1]):
+            self.put(namespace, stage, breaker, version)
+
     def remove(self, namespace: str, stage: str) -> None:
         """Resets a breaker whose object was deleted."""
         self._breakers.pop((namespace, stage), None)
@@ -306,12 +320,11 @@ class BreakerStore:
         }
 
 
-def _newer(one: base.ObjectMeta, other: base.ObjectMeta) -> bool:
+def _newer(one: str, other: str) -> bool:
     """Whether one version is newer; resourceVersions are ordered integers for Kubernetes itself."""
-    mine, theirs = one.resource_version, other.resource_version
-    if mine.isdigit() and theirs.isdigit():
-        return int(mine) > int(theirs)
-    return mine != theirs
+    if one.isdigit() and other.isdigit():
+        return int(one) > int(other)
+    return one != other
 
 
 def _sharpened(stamp: datetime | None, seen: datetime | None) -> datetime | None:

@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""Writes the tables of the user's pages from the code that they describe.
+
+    python docs/generate.py            writes them
+    python docs/generate.py --check    says which pages are not current, and fails if any is
+
+A table stands between two comments, `<!-- generated: NAME -->` and `<!-- end -->`; what is around
+them is written by hand.
+"""
+
+from __future__ import annotations
+
+import ast
+import enum
+import inspect
+import pathlib
+import re
+import sys
+import textwrap
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from typer.models import OptionInfo
+
+from resumer import settings
+from resumer.api import outcomes, policy, resume
+from resumer.cli import options, run
+from resumer.telemetry import catalog
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_PAGES = (
+    "README.md",
+    "docs/workflowresume.md",
+    "docs/workflowresumepolicy.md",
+    "docs/operating.md",
+)
+_BLOCK = re.compile(r"(<!-- generated: ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |\n"
+        for line in lines
+    )
+
+
+def members(of: type[enum.StrEnum]) -> Mapping[str, str]:
+    """What the docstring below each member of an enumeration says, by the member's value."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(of))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    said: dict[str, str] = {}
+    name = ""
+    for statement in body.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                pass
+            case ast.Expr(value=ast.Constant(value=str(text))) if name:
+                said[of[name].value] = inspect.cleandoc(text)
+                name = ""
+            case _:
+                name = ""
+    return said
+
+
+def _outcomes() -> str:
+    said = members(outcomes.Outcome)
+    return table(
+        ("Outcome", "Final", "Phase", "Means"),
+        (
+            (f"`{one}`", "yes" if one.terminal else "no", str(one.phase), said[one])
+            for one in outcomes.Outcome
+        ),
+    )
+
+
+def _reasons() -> str:
+    return table(
+        ("Outcome", "Reason", "Means"),
+        ((f"`{one.outcome}`", f"`{one}`", one.meaning) for one in outcomes.Reason),
+    )
+
+
+def _enumeration(of: type[enum.StrEnum], head: str) -> str:
+    return table((head, "Means"), ((f"`{value}`", text) for value, text in members(of).items()))
+
+
+def _metrics() -> str:
+    return table(
+        ("Metric", "Type", "Labels", "Measures"),
+        (
+            (f"`{row.name}`", row.kind, ", ".join(f"`{label}`" for label in row.labels), row.help)
+            for row in catalog.METRICS
+        ),
+    )
+
+
+def _options() -> str:
+    defaults = settings.Settings()
+    rows = []
+    for name, annotation in typing.get_type_hints(run.run, include_extras=True).items():
+        for option in getattr(annotation, "__metadata__", ()):
+            if isinstance(option, OptionInfo):
+                variables = option.envvar if isinstance(option.envvar, list) else [option.envvar]
+                rows.append(
+                    (
+                        f"`{options.flag(name)}`",
+                        ", ".join(f"`{variable}`" for variable in variables),
+                        _default(getattr(defaults, name)),
+                        option.help or "",
+                    )
+                )
+    return table(("Option", "Environment", "Default", "Does"), rows)
+
+
+def _default(value: object) -> str:
+    match value:
+        case "" | ():
+            return ""
+        case float():
+            return f"`{value:g}`"
+        case _:
+            return f"`{value}`"
+
+
+_TABLES: Mapping[str, Callable[[], str]] = {
+    "outcomes": _outcomes,
+    "reasons": _reasons,
+    "operators": lambda: _enumeration(resume.RuleOperator, "Operator"),
+    "strategies": lambda: _enumeration(policy.RetryStrategy, "Strategy"),
+    "jitters": lambda: _enumeration(policy.Jitter, "Jitter"),
+    "ambiguities": lambda: _enumeration(policy.Ambiguity, "Ambiguity"),
+    "metrics": _metrics,
+    "options": _options,
+}
+
+
+def current(page: str) -> str:
+    """The text of a page with its tables as they have to be."""
+    return _BLOCK.sub(lambda found: f"{found[1]}{_TABLES[found[2]]()}{found[3]}", page)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the tables, or check them.
+
+    Returns:
+        the exit code
+    """
+    stale = []
+    for name in _PAGES:
+        page = _ROOT / name
+        text = page.read_text()
+        if (wanted := current(text)) != text:
+            stale.append(name)
+            if "--check" not in arguments:
+                page.write_text(wanted)
+    if stale and "--check" in arguments:
+        sys.stderr.write(f"not current: {', '.join(stale)}; run python docs/generate.py\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

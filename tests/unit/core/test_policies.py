@@ -1,0 +1,171 @@
+"""A policy is resolved once: every stage has every setting, and one policy is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from resumer.api.policy import Ambiguity, Jitter, RetryStrategy
+from resumer.core import backoff, breaker, policies
+from resumer.core.policies import Policy
+from resumer.errors import InvalidError
+from tests.builders import a_policy
+
+
+def test_the_built_in_policy_is_that_of_the_requirements() -> None:
+    policy = policies.BUILT_IN
+    assert [stage.name for stage in policy.stages] == [
+        "waiting-pr-created",
+        "waiting-ready-for-qa",
+        "waiting-pr-approved",
+        "waiting-task-complete",
+    ]
+    assert policy.stage_by_event == {
+        "pr-created": "waiting-pr-created",
+        "pr-labeled-ready": "waiting-ready-for-qa",
+        "pr-approved": "waiting-pr-approved",
+        "task-completed": "waiting-task-complete",
+    }
+    assert (policy.task_label, policy.stage_label) == ("task-id", "current-stage")
+    for stage in (*policy.stages, policy.fallback):
+        assert stage.retry == backoff.RetryStrategy()
+        assert stage.breaker == breaker.BreakerSettings()
+        assert (stage.ambiguity, stage.deadline_seconds) == (Ambiguity.FAIL, 900)
+        assert (stage.repeatable, stage.allow_templates, stage.set_labels) == (False, False, {})
+        assert stage.node_selector is None
+
+
+@pytest.mark.parametrize(
+    ("own", "defaults", "field", "value"),
+    [
+        ({}, {}, "deadline_seconds", 900),
+        ({}, {"deadlineSeconds": 5}, "deadline_seconds", 5),
+        ({"deadlineSeconds": 0}, {"deadlineSeconds": 5}, "deadline_seconds", 0),
+        ({"repeatable": False}, {"repeatable": True}, "repeatable", False),
+        ({}, {"repeatable": True}, "repeatable", True),
+        ({}, {"ambiguity": "Newest"}, "ambiguity", Ambiguity.NEWEST),
+        ({"setLabels": {}}, {"setLabels": {"a": "b"}}, "set_labels", {}),
+        ({}, {"allowTemplates": True}, "allow_templates", True),
+    ],
+)
+def test_a_setting_is_the_stages_own_else_the_default_else_built_in(
+    own: dict[str, Any], defaults: dict[str, Any], field: str, value: object
+) -> None:
+    policy = a_policy().stage("review", **own).defaults(**defaults).resolved()
+    assert getattr(policy.stage("review"), field) == value
+
+
+def test_an_empty_node_selector_of_a_stage_takes_that_of_the_defaults_away() -> None:
+    policy = (
+        a_policy()
+        .defaults(nodeFieldSelector="templateName=gate")
+        .stage("review", nodeFieldSelector="")
+        .stage("draft")
+        .resolved()
+    )
+    assert policy.stage("review").node_selector is None
+    assert str(policy.stage("draft").node_selector) == "templateName=gate"
+
+
+def test_retry_and_breaker_are_taken_as_a_whole_and_completed() -> None:
+    retry = {"strategy": "Custom", "delaysSeconds": [30, 60], "jitter": "None"}
+    policy = a_policy().stage("review", retry=retry, circuitBreaker={"openSeconds": 5}).resolved()
+    stage = policy.stage("review")
+    assert stage.retry == backoff.RetryStrategy(
+        RetryStrategy.CUSTOM, delays_seconds=(30.0, 60.0), jitter=Jitter.NONE
+    )
+    assert stage.breaker == breaker.BreakerSettings(open_seconds=5)
+
+
+def test_a_stage_that_is_not_listed_has_the_defaults_under_its_own_name() -> None:
+    policy = a_policy().defaults(deadlineSeconds=5).stage("review", deadlineSeconds=9).resolved()
+    stage = policy.stage("elsewhere")
+    assert (stage.name, stage.deadline_seconds) == ("elsewhere", 5)
+    assert policy.position("elsewhere") is None
+    assert policy.position("review") == 0
+
+
+@pytest.mark.parametrize(
+    ("stages", "asked", "owns"),
+    [
+        ({"review": "templateName=a", "draft": "templateName=b"}, "review", True),
+        ({"review": "templateName=a", "draft": "templateName=a"}, "review", False),
+        ({"review": ""}, "review", False),
+        ({"review": "templateName=a"}, "elsewhere", False),
+    ],
+    ids=["its own", "another's too", "none", "a stage that is not listed"],
+)
+def test_a_stage_owns_a_gate_that_it_alone_names(
+    stages: Mapping[str, str], asked: str, owns: bool
+) -> None:
+    builder = a_policy().defaults(nodeFieldSelector="templateName=a")
+    for name, selector in stages.items():
+        builder.stage(name, nodeFieldSelector=selector)
+    policy = builder.resolved()
+    assert policy.owns_gate(policy.stage(asked)) is owns
+
+
+@pytest.mark.parametrize(
+    ("selector", "labels", "matches"),
+    [
+        (None, {}, False),
+        ({}, {}, True),
+        ({"matchLabels": {"kind": "play"}}, {"kind": "play", "x": "y"}, True),
+        ({"matchLabels": {"kind": "play"}}, {}, False),
+        (
+            {"matchExpressions": [{"key": "kind", "operator": "Exists"}]},
+            {"kind": "x"},
+            True,
+        ),
+        (
+            {"matchExpressions": [{"key": "kind", "operator": "NotIn", "values": ["x"]}]},
+            {"kind": "x"},
+            False,
+        ),
+    ],
+)
+def test_a_policy_is_for_the_workflows_that_its_selector_matches(
+    selector: dict[str, Any] | None, labels: dict[str, str], matches: bool
+) -> None:
+    assert a_policy().with_spec(workflowSelector=selector).resolved().matches(labels) is matches
+
+
+OLD = a_policy("old").created(-100).for_workflows({"kind": "play"}).resolved()
+ALSO_OLD = a_policy("also-old").created(-100).for_workflows({"kind": "play"}).resolved()
+NEW = a_policy("new").created(-50).for_workflows({}).resolved()
+OTHER = a_policy("other").created(-200).for_workflows(None).resolved()
+
+
+@pytest.mark.parametrize(
+    ("known", "requested", "labels", "chosen"),
+    [
+        ([], None, {}, policies.BUILT_IN),
+        ([NEW, OLD], None, {"kind": "play"}, OLD),
+        ([NEW, OLD, ALSO_OLD], None, {"kind": "play"}, ALSO_OLD),
+        ([NEW, OLD], None, {}, NEW),
+        ([OLD, OTHER], None, {}, policies.BUILT_IN),
+        ([NEW, OTHER], "other", {}, OTHER),
+        ([NEW, OTHER], "missing", {}, None),
+    ],
+    ids=[
+        "none: the built-in one",
+        "the oldest that matches",
+        "of the same age the first by name",
+        "one that matches",
+        "none that matches: the built-in one",
+        "the requested one",
+        "the requested one is not there",
+    ],
+)
+def test_one_policy_is_in_force(
+    known: list[Policy], requested: str | None, labels: dict[str, str], chosen: Policy | None
+) -> None:
+    assert policies.choose(known, requested, labels) is chosen
+
+
+def test_a_selector_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(InvalidError, match=r"spec\.stages\[review\]\.nodeFieldSelector") as raised:
+        a_policy().stage("review", nodeFieldSelector="bogus=1").resolved()
+    assert raised.value.field == "spec.stages[review].nodeFieldSelector"

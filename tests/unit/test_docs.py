@@ -1,0 +1,58 @@
+"""The user's pages agree with the code and with each other."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from resumer.api import outcomes
+
+_ROOT = pathlib.Path(__file__).parents[2]
+_PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def test_the_tables_are_what_the_code_says() -> None:
+    check = [sys.executable, str(_ROOT / "docs" / "generate.py"), "--check"]
+    answer = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_troubleshooting_has_a_part_for_every_reason_below_its_outcome() -> None:
+    text = (_ROOT / "docs" / "troubleshooting.md").read_text()
+    found, outcome = [], ""
+    for level, heading in re.findall(r"^(##|###) (\w+)$", text, re.MULTILINE):
+        if level == "##":
+            outcome = heading
+        else:
+            found.append((outcome, heading))
+    wanted = [(str(reason.outcome), str(reason)) for reason in outcomes.Reason]
+    assert sorted(found) == sorted(wanted)
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_somewhere(page: pathlib.Path) -> None:
+    for link in _LINK.findall(_prose(page)):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name}: {link}"
+        if anchor:
+            assert anchor in _anchors(target), f"{page.name}: {link}"
+
+
+def _prose(page: pathlib.Path) -> str:
+    """A page without its code."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def _anchors(page: pathlib.Path) -> set[str]:
+    """The names by which GitHub links to the headings of a page."""
+    headings = (heading.lower() for heading in _HEADING.findall(_prose(page)))
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in headings}
