@@ -9,14 +9,15 @@ from resumer.adapters import argo, breakers, events, kube, policies, requests
 from resumer.adapters.connection import Connection
 from resumer.adapters.listwatch import ListWatch
 from resumer.api import constants
+from resumer.ports import Outside
 from resumer.services.cleaning import Cleaner
 from resumer.services.governing import Governor
 from resumer.services.guarding import Guard
 from resumer.services.intake import Intake
 from resumer.services.queue import KeyedQueue
 from resumer.services.reporting import Reporter
-from resumer.services.resuming import Outside, Reconciler, Stores
-from resumer.services.stores import BreakerStore, PolicyStore, RequestStore, WorkflowIndex
+from resumer.services.resuming import Reconciler
+from resumer.services.stores import BreakerStore, PolicyStore, RequestStore, Stores, WorkflowIndex
 from resumer.settings import Settings
 from resumer.telemetry.metrics import Metrics
 

@@ -9,6 +9,7 @@ services.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -134,3 +135,14 @@ class Telemetry(Protocol):
 
     def reconciled(self, seconds: float, error: str) -> None:
         """One pass over a WorkflowResume took so long; ``error`` is the class raised, or ``""``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The ports that one pass over a request uses."""
+
+    workflows: Workflows
+    backend: ResumeBackend
+    requests: Requests
+    clock: Clock
+    telemetry: Telemetry

@@ -23,7 +23,7 @@ from resumer.core import workflows
 from resumer.core.breaker import Breaker
 from resumer.core.keys import Key
 from resumer.services.queue import KeyedQueue
-from resumer.services.resuming import Stores
+from resumer.services.stores import Stores
 
 _RELEASE_INTERVAL = 0.02
 """Seconds between two requests that a closed breaker lets go: not all at once, the oldest first."""

@@ -320,6 +320,16 @@ class BreakerStore:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What is known from the watches."""
+
+    requests: RequestStore
+    workflows: WorkflowIndex
+    policies: PolicyStore
+    breakers: BreakerStore
+
+
 def _newer(one: str, other: str) -> bool:
     """Whether one version is newer; resourceVersions are ordered integers for Kubernetes itself."""
     if one.isdigit() and other.isdigit():

@@ -1,0 +1,158 @@
+"""One attempt to write a resume: admitted by the breaker, sent, and what became of it.
+
+A write whose fate is unknown is followed by a fresh look before anything is said about it. Only an
+attempt uses up the retry budget, and only one that says something about the API server moves the
+breaker.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+
+from resumer import errors, ports
+from resumer.api.outcomes import Outcome, Reason
+from resumer.api.resume import Attempt, WorkflowResume
+from resumer.core import backoff, checks, decision, orders, status
+from resumer.core.observation import Decision, End, Facts, ResumeOrder
+from resumer.services.gathering import Gatherer
+from resumer.services.guarding import Guard
+from resumer.services.reporting import Reporter, metric_stage
+from resumer.services.stores import WorkflowIndex
+
+_log = structlog.get_logger(__name__)
+
+
+class Attempter:
+    """Acts on the decision to resume."""
+
+    def __init__(
+        self,
+        outside: ports.Outside,
+        index: WorkflowIndex,
+        gatherer: Gatherer,
+        guard: Guard,
+        reporter: Reporter,
+    ) -> None:
+        self._out = outside
+        self._index = index
+        self._gatherer = gatherer
+        self._guard = guard
+        self._reporter = reporter
+
+    async def attempt(
+        self, request: WorkflowResume, decided: Decision, order: ResumeOrder
+    ) -> tuple[End, Attempt | None] | None:
+        """Tries the write.
+
+        Returns:
+            What it came to, and the attempt to be recorded, if one was made. None if the workflow
+            is not as the order expects and has to be looked at again.
+
+        Raises:
+            TransientError: The last attempt of the budget met a failure and it could not be found
+                out whether it was carried out.
+        """
+        namespace = request.metadata.namespace
+        stage, holder = decided.facts.stage, request.metadata.uid
+        began = self._out.clock.now()
+        refused = await self._guard.admit(namespace, stage, holder, began)
+        if refused is not None:
+            return checks.held(stage, refused), None
+        try:
+            for older in order.superseded:
+                await self._out.workflows.terminate(older.key, older.uid)
+                self._reporter.superseded(request, older, by=order.key.name)
+            await self._out.backend.resume(order)
+        except (errors.PreconditionError, errors.NotFoundError) as error:
+            _log.info(
+                "workflow changed before the write", workflow=order.key.name, error=str(error)
+            )
+            self._out.telemetry.attempted(metric_stage(decided.facts), "Conflict")
+            await self._guard.ignored(namespace, stage, holder)
+            return None
+        except errors.TransientError as error:
+            self._out.telemetry.attempted(metric_stage(decided.facts), "Transient")
+            return await self._after_transient(request, decided.facts, error, began)
+        except errors.PermanentError as error:
+            self._out.telemetry.attempted(metric_stage(decided.facts), "Permanent")
+            await self._guard.ignored(namespace, stage, holder)
+            end = End(
+                refusal(error), f"the write to workflow {order.key.name!r} was refused: {error}"
+            )
+            return end, self._made(request, began, end)
+        self._out.telemetry.attempted(metric_stage(decided.facts), "Done")
+        await self._guard.succeeded(namespace, stage, holder, self._out.clock.now())
+        self._assume(decided.facts, order)
+        reason = Reason.GATE_OPENED if order.gates else Reason.WORKFLOW_UNSUSPENDED
+        message = checks.opened_message(order.key.name, decided.facts.gates, whole=not order.gates)
+        if order.superseded:
+            message += (
+                f"; terminated the older {checks.names(v.key.name for v in order.superseded)}"
+            )
+        return (end := End(reason, message)), self._made(request, began, end)
+
+    async def _after_transient(
+        self,
+        request: WorkflowResume,
+        facts: Facts,
+        error: errors.TransientError,
+        began: datetime,
+    ) -> tuple[End, Attempt | None]:
+        """The write failed, or its answer was lost: look if it was done, else plan the next."""
+        now, namespace = self._out.clock.now(), request.metadata.namespace
+        stage, holder = facts.stage, request.metadata.uid
+        last = status.attempts_made(request.status) + 1 >= stage.retry.max_attempts
+        unknown: errors.ApiError | None = None
+        if error.sent:
+            try:
+                after = decision.decide(
+                    await self._gatherer.observe(namespace, request, fresh=True), now
+                )
+            except errors.ApiError as unreadable:
+                _log.info("fate of the write unknown", error=str(unreadable))
+                unknown = unreadable
+            else:
+                if isinstance(after.what, End) and after.what.reason.outcome is Outcome.RESUMED:
+                    await self._guard.succeeded(namespace, stage, holder, now)
+                    return after.what, self._made(request, began, after.what)
+        rate_limited = error.status == 429
+        if rate_limited:
+            await self._guard.ignored(namespace, stage, holder)
+        else:
+            await self._guard.failed(namespace, stage, holder, error.reason or str(error), now)
+        if unknown is not None and last:
+            # Giving up now could be untrue: the next pass begins with another look.
+            raise error from unknown
+        count = status.attempts_made(request.status) + 1
+        what = f"attempt {count} of {stage.retry.max_attempts} failed: {error}"
+        if last:
+            end = End(Reason.RETRIES_EXHAUSTED, what)
+            return end, self._made(request, began, end)
+        wait = backoff.delay(stage.retry, count, None, self._out.clock.random())
+        due = now + timedelta(seconds=max(wait, error.retry_after or 0.0))
+        reason = Reason.RATE_LIMITED if rate_limited else Reason.API_UNAVAILABLE
+        end = End(reason, what, until=due)
+        return end, self._made(request, began, end)
+
+    def _made(self, request: WorkflowResume, began: datetime, end: End) -> Attempt:
+        return Attempt(
+            number=status.attempts_made(request.status) + 1,
+            start_time=began,
+            end_time=self._out.clock.now(),
+            outcome=end.reason.outcome,
+            reason=str(end.reason),
+            message=end.message[:512],
+        )
+
+    def _assume(self, facts: Facts, order: ResumeOrder) -> None:
+        """Lets other requests see at once what the watch will show in a moment."""
+        if facts.workflow is not None:
+            view = orders.applied(facts.workflow, order)
+            self._index.assume(view, self._out.clock.now())
+
+
+def refusal(error: errors.PermanentError) -> Reason:
+    """Why the API server will not have it, now and later."""
+    return Reason.FORBIDDEN if error.status in (401, 403) else Reason.API_REFUSED

@@ -1,0 +1,89 @@
+"""The start of a process: it waits for its kinds, then for its first lists, then it works."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from resumer import errors
+from resumer.adapters.watches import WatchActivity
+from resumer.api import constants
+from resumer.handlers import operation, watching
+from tests import builders
+from tests.unit.handlers import support
+from tests.unit.services import virtual
+from tests.unit.services.world import World
+
+
+class Discovery:
+    """A client that serves what a test says; an error is raised."""
+
+    def __init__(self, *answers: list[str] | errors.ApiError) -> None:
+        self.answers = list(answers)
+        self.calls = 0
+
+    async def get(self, *_: Any, **__: Any) -> dict[str, Any]:
+        self.calls += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, errors.ApiError):
+            raise answer
+        return {"resources": [{"name": plural} for plural in answer]}
+
+
+ALL = list(watching.WATCHED)
+
+
+def test_the_kinds_are_waited_for_through_outages_and_late_installations() -> None:
+    async def main() -> None:
+        client = Discovery(
+            errors.TransientError("no answer"),
+            errors.PermanentError("no such group", status=404),
+            [constants.WORKFLOW_PLURAL],
+            ALL,
+        )
+        services = support.services(World().start(), client=client)
+        assert await operation._kinds_are_served(services, asyncio.Event())
+        assert client.calls == 4
+        assert asyncio.get_running_loop().time() == 3.0
+
+    virtual.run(main())
+
+
+def test_told_to_stop_while_the_kinds_are_missing_it_stops() -> None:
+    async def main() -> None:
+        stop = asyncio.Event()
+        services = support.services(World().start(), client=Discovery([]))
+        asyncio.get_running_loop().call_later(10.5, stop.set)
+        assert not await operation._kinds_are_served(services, stop)
+        assert asyncio.get_running_loop().time() == 10.5
+
+    virtual.run(main())
+
+
+def test_the_queue_starts_when_all_first_lists_are_in_and_not_before() -> None:
+    async def main() -> None:
+        world = World()
+        operator = world.start(watching=False)
+        workflows, activity = support.FakeListWatch(), support.FakeActivity()
+        ready = asyncio.Event()
+        services = support.services(operator, workflow_watches=(workflows,))
+        starting = asyncio.create_task(
+            operation._start_queue(services, cast(WatchActivity, activity), asyncio.Event(), ready)
+        )
+        await asyncio.sleep(5)
+        workflows.listed.set()
+        await asyncio.sleep(5)
+        activity.absent.clear()
+        for number in range(20):
+            operator.intake.request(builders.a_request(f"wake-{number}").build())
+            await asyncio.sleep(0.03)
+        assert not ready.is_set()
+        assert world.telemetry.passes == []
+
+        await asyncio.wait_for(starting, 1.0)
+        await asyncio.sleep(1)
+
+        assert ready.is_set()
+        assert len(world.telemetry.passes) == 20
+
+    virtual.run(main())

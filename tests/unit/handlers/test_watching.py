@@ -1,0 +1,126 @@
+"""The handlers: what kopf tells reaches the service it concerns, and nothing is returned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kopf
+import pytest
+
+from resumer import errors
+from resumer.adapters import breakers
+from resumer.api import constants
+from resumer.api.breaker import BreakerState
+from resumer.handlers import watching
+from tests import builders
+from tests.unit.handlers import support
+from tests.unit.services.world import Operator, World, key
+
+TEAM = builders.NAMESPACE
+STAGE = "Review_1"
+
+
+class Scene:
+    """An operator, and kopf's side of its handlers."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.operator: Operator = self.world.start(watching=False)
+        self.registry = kopf.OperatorRegistry()
+        watching.register(self.registry, support.services(self.operator))
+
+    async def tell(self, plural: str, kind: str | None, body: builders.Json) -> None:
+        """An event; the type is None for what a list shows."""
+        (handler,) = (
+            one
+            for one in self.registry._watching.get_all_handlers()
+            if one.selector is not None and one.selector.any_name == plural
+        )
+        call: Any = handler.fn
+        assert await call(event={"type": kind, "object": body}, memo=None, param=None) is None
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def a_breaker() -> builders.Json:
+    return {
+        "apiVersion": constants.API_VERSION,
+        "kind": constants.BREAKER_KIND,
+        "metadata": {
+            "name": breakers.object_name(STAGE),
+            "namespace": TEAM,
+            "uid": "uid-of-breaker",
+            "resourceVersion": "400",
+        },
+        "spec": {"stage": STAGE},
+        "status": {"state": "Open", "consecutiveFailures": 5, "openUntilTime": builders.at(30)},
+    }
+
+
+def test_every_kind_is_watched_and_those_of_ours_by_kopf(scene: Scene) -> None:
+    handled = {
+        one.selector.any_name
+        for one in scene.registry._watching.get_all_handlers()
+        if one.selector is not None
+    }
+    assert handled == set(watching.BY_KOPF)
+    assert set(watching.WATCHED) == {*watching.BY_KOPF, constants.WORKFLOW_PLURAL}
+    assert len(watching.WATCHED) == 4
+
+
+@pytest.mark.parametrize("kind", [None, "ADDED", "MODIFIED"])
+async def test_a_request_is_taken_in_until_it_leaves(scene: Scene, kind: str | None) -> None:
+    body = builders.a_request("wake").build()
+    await scene.tell(constants.RESUME_PLURAL, kind, body)
+    assert scene.operator.stores.requests.get(key("wake")) is not None
+    await scene.tell(constants.RESUME_PLURAL, "DELETED", body)
+    assert scene.operator.stores.requests.get(key("wake")) is None
+
+
+async def test_a_request_that_is_finished_and_leaves_may_come_again_by_its_name(
+    scene: Scene,
+) -> None:
+    body = builders.a_request("wake").build()
+    await scene.tell(constants.RESUME_PLURAL, "ADDED", body)
+    scene.operator.stores.requests.finish(key("wake"))
+    await scene.tell(constants.RESUME_PLURAL, "MODIFIED", body)
+    assert scene.operator.stores.requests.get(key("wake")) is None
+    await scene.tell(constants.RESUME_PLURAL, "DELETED", body)
+    again = builders.a_request("wake").build()
+    again["metadata"]["uid"] = "another"
+    await scene.tell(constants.RESUME_PLURAL, "ADDED", again)
+    assert scene.operator.stores.requests.get(key("wake")) is not None
+
+
+async def test_a_policy_comes_into_force_and_goes(scene: Scene) -> None:
+    body = scene.world.api.create(constants.POLICY_PLURAL, builders.three_stages().build())
+    await scene.tell(constants.POLICY_PLURAL, "ADDED", body)
+    assert scene.operator.stores.policies.get(key("play")) is not None
+    assert "status" in scene.world.api.get(constants.POLICY_PLURAL, key("play"))
+    await scene.tell(constants.POLICY_PLURAL, "DELETED", body)
+    assert scene.operator.stores.policies.get(key("play")) is None
+
+
+async def test_a_breaker_is_known_by_its_stage_whatever_its_name_until_it_is_deleted(
+    scene: Scene,
+) -> None:
+    body = a_breaker()
+    assert body["metadata"]["name"] != STAGE
+    await scene.tell(constants.BREAKER_PLURAL, "ADDED", body)
+    found = scene.operator.stores.breakers.get(TEAM, STAGE)
+    assert found is not None
+    assert (found[0].state, found[1]) == (BreakerState.OPEN, "400")
+    await scene.tell(constants.BREAKER_PLURAL, "DELETED", body)
+    assert scene.operator.stores.breakers.get(TEAM, STAGE) is None
+
+
+async def test_a_breaker_that_nobody_can_read_is_not_taken_in(scene: Scene) -> None:
+    """Kopf logs what a handler raises, and goes on."""
+    body = a_breaker()
+    body["status"]["state"] = "Ajar"
+    with pytest.raises(errors.InvalidError):
+        await scene.tell(constants.BREAKER_PLURAL, "MODIFIED", body)
+    assert scene.operator.stores.breakers.of(TEAM) == {}

@@ -1,0 +1,319 @@
+"""`Intake`: who is looked at after which change, and when, also right after a start."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from resumer.api.breaker import BreakerState
+from resumer.core import breaker
+from resumer.core.breaker import Breaker
+from resumer.core.keys import Key
+from resumer.services import intake as intakes
+from resumer.services.intake import Intake
+from resumer.services.queue import KeyedQueue
+from resumer.services.stores import BreakerStore, PolicyStore, RequestStore, Stores, WorkflowIndex
+from tests import builders, fakes
+from tests.unit.services import virtual
+from tests.unit.services.world import key
+
+OPEN = Breaker(state=BreakerState.OPEN, open_until=builders.NOW + timedelta(seconds=30))
+
+
+class Scene:
+    """An intake with a queue that only notes who comes when."""
+
+    def __init__(self) -> None:
+        self.clock = fakes.FakeClock(builders.NOW)
+        self.seen: list[tuple[float, str]] = []
+        self.stores = Stores(RequestStore(), WorkflowIndex(), PolicyStore(), BreakerStore())
+        queue = KeyedQueue(
+            self.note, workers=1000, clock=self.clock, telemetry=fakes.FakeTelemetry()
+        )
+        self.intake = Intake(self.stores, queue, self.clock)
+
+    async def note(self, found: Key) -> None:
+        self.seen.append((asyncio.get_running_loop().time(), found.name))
+
+    async def after(self, seconds: float = 1.0) -> list[str]:
+        """Who came since the last time, in order of their names."""
+        await asyncio.sleep(seconds)
+        names = sorted(name for _, name in self.seen)
+        self.seen.clear()
+        return names
+
+
+def scene(test: Callable[[Scene], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Runs a test with a started intake, in virtual time."""
+
+    def wrapped() -> None:
+        async def main() -> None:
+            world = Scene()
+            world.intake.start()
+            await test(world)
+
+        virtual.run(main())
+
+    wrapped.__doc__ = test.__doc__
+    return wrapped
+
+
+def waiting(name: str, outcome: str = "Waiting") -> builders.RequestBuilder:
+    return builders.a_request(name).with_status(outcome=outcome, phase="Waiting")
+
+
+@scene
+async def test_a_new_or_changed_request_is_looked_at_and_an_older_event_is_not(
+    world: Scene,
+) -> None:
+    world.intake.request(builders.a_request("wake").build())
+    assert await world.after() == ["wake"]
+    world.intake.request(builders.a_request("wake").build())
+    assert await world.after() == []
+
+
+@scene
+async def test_a_request_that_is_gone_is_not_looked_at_any_more(world: Scene) -> None:
+    world.intake.request(builders.a_request("wake").build())
+    await world.after()
+    world.intake.request_gone(key("wake"))
+    world.intake.workflow(builders.a_workflow().build())
+    assert await world.after() == []
+
+
+@scene
+async def test_a_workflow_wakes_the_requests_of_its_task_and_those_that_name_it(
+    world: Scene,
+) -> None:
+    for body in (
+        builders.a_request("by-task"),
+        builders.a_request("by-name").of_task("8").named("play"),
+        builders.a_request("stranger").of_task("9"),
+    ):
+        world.intake.request(body.build())
+    await world.after()
+    world.intake.workflow(builders.a_workflow("play").build())
+    assert await world.after() == ["by-name", "by-task"]
+
+
+@scene
+async def test_a_workflow_wakes_nobody_when_nothing_changed_that_matters(world: Scene) -> None:
+    world.intake.request(builders.a_request("wake").build())
+    body = builders.a_workflow("play").build()
+    world.intake.workflow(body)
+    await world.after()
+    body["metadata"]["resourceVersion"] = "101"
+    world.intake.workflow(body)
+    assert await world.after() == []
+
+
+@scene
+async def test_a_workflow_that_finishes_or_goes_wakes_those_who_waited_for_it(
+    world: Scene,
+) -> None:
+    world.intake.request(builders.a_request("wake").build())
+    world.intake.workflow(builders.a_workflow("play").build())
+    await world.after()
+    world.intake.workflow(builders.a_workflow("play").finished().build())
+    assert await world.after() == ["wake"]
+    assert len(world.stores.workflows) == 0
+
+    world.intake.workflow(builders.a_workflow("play").build())
+    await world.after()
+    world.intake.workflow_gone(key("play"))
+    assert await world.after() == ["wake"]
+    world.intake.workflow_gone(key("play"))
+    assert await world.after() == []
+
+
+@scene
+async def test_a_policy_wakes_all_requests_of_its_namespace_and_brings_its_task_label(
+    world: Scene,
+) -> None:
+    elsewhere = builders.a_request("elsewhere").build()
+    elsewhere["metadata"]["namespace"] = "other"
+    world.intake.request(elsewhere)
+    world.intake.request(builders.a_request("wake").build())
+    await world.after()
+    policy = builders.a_policy().with_spec(taskLabel="ticket").resolved()
+    world.stores.policies.put(key("play"), policy)
+    world.intake.policies_changed(builders.NAMESPACE)
+    assert await world.after() == ["wake"]
+    world.intake.workflow(builders.a_bare_workflow("x").with_labels({"ticket": "7"}).build())
+    assert await world.after() == ["wake"]
+
+
+def held(name: str, stage: str | None = "review") -> builders.RequestBuilder:
+    return waiting(name, "CircuitOpen").with_status(workflow={"name": "play", "stage": stage})
+
+
+@scene
+async def test_a_breaker_lets_those_it_holds_go_one_by_one_the_oldest_first(world: Scene) -> None:
+    for name, created in (("b", -10), ("a", -20), ("c", -5)):
+        world.intake.request(held(name).created(created).build())
+    world.intake.request(waiting("other").build())
+    world.intake.request(held("of-another-stage", "draft").build())
+    await world.after()
+    began = asyncio.get_running_loop().time()
+    world.intake.breaker(builders.NAMESPACE, "review", Breaker(), "1")
+    await asyncio.sleep(1)
+    assert [name for _, name in world.seen] == ["a", "b", "c"]
+    assert [moment - began for moment, _ in world.seen] == pytest.approx([0, 0.02, 0.04])
+
+
+@scene
+async def test_a_breaker_without_a_stage_lets_those_without_a_stage_go(world: Scene) -> None:
+    for body in (held("none", None), waiting("nothing-known", "CircuitOpen"), held("review")):
+        world.intake.request(body.build())
+    await world.after()
+    world.intake.breaker(builders.NAMESPACE, "", Breaker(), "1")
+    assert await world.after() == ["none", "nothing-known"]
+
+
+@scene
+async def test_a_claimed_probe_lets_nobody_go_and_one_that_is_given_back_does(
+    world: Scene,
+) -> None:
+    world.intake.request(held("held").build())
+    await world.after()
+    probing = Breaker(state=BreakerState.HALF_OPEN, probes=(breaker.Probe("uid", builders.NOW),))
+    world.intake.breaker(builders.NAMESPACE, "review", probing, "1")
+    assert await world.after() == []
+    free = Breaker(state=BreakerState.HALF_OPEN)
+    world.intake.breaker(builders.NAMESPACE, "review", free, "2")
+    assert await world.after() == ["held"]
+
+
+@scene
+async def test_a_deleted_breaker_is_reset_and_lets_those_it_held_go(world: Scene) -> None:
+    world.intake.request(held("held").build())
+    world.intake.breaker(builders.NAMESPACE, "review", OPEN, "1")
+    await world.after()
+    world.intake.breaker_gone(builders.NAMESPACE, "review")
+    assert await world.after() == ["held"]
+    assert world.stores.breakers.get(builders.NAMESPACE, "review") is None
+
+
+@pytest.mark.parametrize(
+    ("count", "chance", "expected"),
+    [(1, 0.5, 0.005), (100, 0.0, 0.0), (100, 0.5, 0.5), (5000, 0.5, 25.0), (90_000, 0.5, 30.0)],
+)
+def test_catching_up_takes_a_second_for_each_hundred_and_a_minute_at_most(
+    count: int, chance: float, expected: float
+) -> None:
+    assert intakes.catch_up_delay(count, chance) == pytest.approx(expected)
+
+
+def test_after_a_start_new_requests_go_first_and_those_that_cost_reads_are_spread() -> None:
+    async def main() -> None:
+        world = Scene()
+        chances = iter(number / 1000 for number in range(1000))
+        world.clock.random = lambda: next(chances)  # type: ignore[method-assign]
+        for number in range(1000):
+            world.intake.request(waiting(f"w{number}").of_task(str(number)).build())
+        world.intake.request(builders.a_request("new").of_task("new").build())
+        assert await world.after() == []
+
+        world.intake.start()
+        assert [name for _, name in world.seen] == []
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep(60)
+        assert world.seen[0] == (began, "new")
+        assert len(world.seen) == 1001
+        for second in range(10):
+            here = [m for m, _ in world.seen if second <= m - began - 1e-6 < second + 1]
+            assert 98 <= len(here) <= 101
+        assert max(moment for moment, _ in world.seen) - began < 10
+
+    virtual.run(main())
+
+
+@pytest.mark.parametrize("workflow_first", [True, False])
+def test_after_a_start_who_waits_for_a_workflow_that_is_there_goes_at_once(
+    workflow_first: bool,
+) -> None:
+    async def main() -> None:
+        world = Scene()
+        arrivals: list[Callable[[], None]] = [
+            lambda: world.intake.workflow(builders.at_review("play").build()),
+            lambda: world.intake.request(waiting("by-task").build()),
+            lambda: world.intake.request(waiting("by-name").of_task("8").named("play").build()),
+            lambda: world.intake.request(waiting("nobody").of_task("9").build()),
+        ]
+        for arrive in arrivals if workflow_first else reversed(arrivals):
+            arrive()
+        world.intake.start()
+        assert await world.after(0.001) == ["by-name", "by-task"]
+        assert await world.after(1) == ["nobody"]
+
+    virtual.run(main())
+
+
+@pytest.mark.parametrize("outcome", ["BackingOff", "CircuitOpen"])
+def test_after_a_start_what_failed_or_was_held_is_spread_whatever_is_listed_with_it(
+    outcome: str,
+) -> None:
+    async def main() -> None:
+        world = Scene()
+        for number in range(200):
+            world.intake.request(waiting(f"w{number}", outcome).build())
+        world.intake.workflow(builders.at_review("play").build())
+        world.stores.policies.put(key("play"), builders.three_stages().resolved())
+        world.intake.policies_changed(builders.NAMESPACE)
+        world.intake.breaker(builders.NAMESPACE, "review", OPEN, "1")
+        world.intake.start()
+        assert await world.after(0.5) == []
+        assert len(await world.after(1.6)) == 200
+
+    virtual.run(main())
+
+
+def test_after_a_start_a_change_brings_a_spread_request_forward_and_once() -> None:
+    async def main() -> None:
+        world = Scene()
+        for number in range(200):
+            world.intake.request(waiting(f"w{number}").of_task(str(number)).build())
+        world.intake.start()
+        world.intake.workflow(builders.a_workflow("play").labelled(task="150").build())
+        assert await world.after(0.1) == ["w150"]
+        assert len(await world.after(10)) == 199
+
+    virtual.run(main())
+
+
+def test_what_goes_again_before_the_start_is_not_looked_at() -> None:
+    async def main() -> None:
+        world = Scene()
+        world.intake.request(waiting("gone").build())
+        world.intake.request_gone(key("gone"))
+        world.intake.start()
+        assert await world.after(5) == []
+
+    virtual.run(main())
+
+
+def test_an_unreadable_request_of_the_first_list_is_looked_at_at_once() -> None:
+    async def main() -> None:
+        world = Scene()
+        world.intake.request(waiting("bogus", "Bogus").build())
+        world.intake.start()
+        assert await world.after(0.001) == ["bogus"]
+
+    virtual.run(main())
+
+
+def test_a_request_whose_new_version_cannot_be_read_any_more_is_looked_at_at_once() -> None:
+    async def main() -> None:
+        world = Scene()
+        world.intake.request(waiting("wake").build())
+        body = waiting("wake", "Bogus").build()
+        body["metadata"]["resourceVersion"] = "201"
+        world.intake.request(body)
+        world.intake.start()
+        assert await world.after(0.001) == ["wake"]
+
+    virtual.run(main())

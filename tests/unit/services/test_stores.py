@@ -1,0 +1,387 @@
+"""The stores: what the watches have shown, without what is older, over, or another's."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from resumer.core import workflows
+from resumer.core.breaker import Breaker
+from resumer.core.keys import Key
+from resumer.services import stores
+from resumer.services.stores import (
+    BreakerStore,
+    PolicyStore,
+    RequestStore,
+    Unreadable,
+    WorkflowIndex,
+)
+from tests import builders
+from tests.unit.services.world import key
+
+NOW = builders.NOW
+LABELS = frozenset({"task-id"})
+
+
+def request(version: str = "200", uid: str = "uid-of-wake", **status: Any) -> builders.Json:
+    body = builders.a_request("wake").build()
+    body["metadata"].update(resourceVersion=version, uid=uid)
+    return {**body, "status": status} if status else body
+
+
+def test_a_request_is_known_as_last_seen() -> None:
+    store = RequestStore()
+    assert store.put(request("200"), NOW) == key()
+    assert store.put(request("201", outcome="Waiting"), NOW) == key()
+    known = store.get(key())
+    assert known is not None
+    assert known.metadata.resource_version == "201"
+    assert len(store) == 1
+    assert [found for found, _ in store] == [key()]
+
+
+@pytest.mark.parametrize("stale", ["200", "199", "99"])
+def test_an_older_or_equal_event_changes_nothing(stale: str) -> None:
+    """Versions are numbers: 99 is older than 200, though its text is greater."""
+    store = RequestStore()
+    store.put(request("200", outcome="Waiting"), NOW)
+    assert store.put(request(stale), NOW) is None
+    known = store.get(key())
+    assert known is not None
+    assert known.metadata.resource_version == "200"
+
+
+def test_versions_that_are_no_numbers_are_only_told_apart() -> None:
+    store = RequestStore()
+    store.put(request("abc"), NOW)
+    assert store.put(request("abc"), NOW) is None
+    assert store.put(request("abb"), NOW) == key()
+
+
+def test_a_request_recreated_under_its_name_is_another_however_its_version() -> None:
+    store = RequestStore()
+    store.put(request("200"), NOW)
+    assert store.put(request("150", uid="another"), NOW) == key()
+    known = store.get(key())
+    assert known is not None
+    assert known.metadata.uid == "another"
+
+
+def test_what_has_an_end_already_is_not_kept() -> None:
+    store = RequestStore()
+    assert store.put(request(outcome="Resumed"), NOW) is None
+    assert store.get(key()) is None
+    store.put(request("201"), NOW)
+    assert store.put(request("202", outcome="Rejected"), NOW) is None
+    assert len(store) == 0
+
+
+def test_a_finished_request_is_not_taken_in_again_by_what_the_watch_still_shows() -> None:
+    store = RequestStore()
+    store.put(request("200"), NOW)
+    store.finish(key())
+    assert store.put(request("200"), NOW) is None
+    assert store.put(request("201", outcome="Waiting"), NOW) is None
+    assert len(store) == 0
+
+
+def test_after_a_finished_request_one_of_its_name_is_taken_in() -> None:
+    store = RequestStore()
+    store.put(request("200"), NOW)
+    store.finish(key())
+    assert store.put(request("210", uid="another"), NOW) == key()
+
+
+def test_once_the_watch_says_that_a_finished_request_left_it_is_forgotten_altogether() -> None:
+    store = RequestStore()
+    store.put(request("200"), NOW)
+    store.finish(key())
+    store.remove(key())
+    assert store.put(request("211"), NOW) == key()
+
+
+def test_no_more_finished_requests_are_remembered_than_the_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stores, "_REMEMBERED", 2)
+    store = RequestStore()
+    bodies = [builders.a_request(f"wake-{number}").build() for number in range(3)]
+    for body in bodies:
+        store.put(body, NOW)
+        store.finish(key(body["metadata"]["name"]))
+    assert [store.put(body, NOW) is None for body in bodies] == [False, True, True]
+
+
+def test_finishing_what_is_not_known_does_nothing() -> None:
+    store = RequestStore()
+    store.finish(key())
+    assert store.put(request(), NOW) == key()
+
+
+def test_an_object_that_the_models_do_not_understand_is_kept_with_what_is_wrong() -> None:
+    store = RequestStore()
+    body = request(outcome="Bogus")
+    assert store.put(body, NOW) == key()
+    found = store.get(key())
+    assert isinstance(found, Unreadable)
+    assert found.outcome == "Bogus"
+    assert "status.outcome" in found.problem
+    assert store.waiting_for(builders.a_workflow().view(), LABELS) == set()
+    store.remove(key())
+    assert len(store) == 0
+
+
+def test_a_workflow_concerns_the_requests_of_its_task_and_those_that_name_it() -> None:
+    store = RequestStore()
+    for body in (
+        builders.a_request("by-task"),
+        builders.a_request("by-name").of_task("8").named("play"),
+        builders.a_request("other-task").of_task("8"),
+        builders.a_request("other-name").named("display").of_task("8"),
+    ):
+        store.put(body.build(), NOW)
+    elsewhere = builders.a_request("elsewhere").build()
+    elsewhere["metadata"]["namespace"] = "other"
+    store.put(elsewhere, NOW)
+
+    found = store.waiting_for(builders.a_workflow("play").view(), LABELS)
+    assert found == {key("by-task"), key("by-name")}
+    unlabelled = builders.a_bare_workflow("play").view()
+    assert store.waiting_for(unlabelled, LABELS) == {key("by-name")}
+    ticket = builders.a_bare_workflow("x").with_labels({"ticket": "8"}).view()
+    assert store.waiting_for(ticket, {"ticket"}) == {
+        key("by-name"),
+        key("other-task"),
+        key("other-name"),
+    }
+
+
+def test_a_request_that_left_is_woken_by_nothing() -> None:
+    store = RequestStore()
+    store.put(builders.a_request("wake").named("play").build(), NOW)
+    store.remove(key())
+    assert store.waiting_for(builders.a_workflow("play").view(), LABELS) == set()
+
+
+def test_the_requests_of_a_namespace_come_the_oldest_first() -> None:
+    store = RequestStore()
+    for name, created in (("b", -10), ("a", -30), ("c", -20)):
+        store.put(builders.a_request(name).created(created).build(), NOW)
+    assert store.in_namespace(builders.NAMESPACE) == [key("a"), key("c"), key("b")]
+    assert store.in_namespace("other") == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [(0.0, 0.0), (0.4, 0.4), (0.999, 0.999), (1.0, 0.0), (60.0, 0.0), (-0.001, 0.0)],
+)
+def test_a_request_is_created_when_it_was_first_seen_within_the_second_of_its_stamp(
+    seen: float, expected: float
+) -> None:
+    store = RequestStore()
+    body = builders.a_request("wake").created(0)
+    store.put(body.build(), NOW + timedelta(seconds=seen))
+    assert store.created(body.model()) == NOW + timedelta(seconds=expected)
+
+
+def test_a_change_of_a_request_does_not_move_when_it_was_first_seen() -> None:
+    store = RequestStore()
+    body = builders.a_request("wake").created(0)
+    store.put(body.build(), NOW + timedelta(seconds=0.1))
+    later = body.with_status(outcome="Waiting").build()
+    later["metadata"]["resourceVersion"] = "201"
+    store.put(later, NOW + timedelta(seconds=0.9))
+    assert store.created(body.model()) == NOW + timedelta(seconds=0.1)
+
+
+def test_a_request_recreated_within_the_second_has_a_time_of_its_own() -> None:
+    store = RequestStore()
+    body = builders.a_request("wake").created(0)
+    store.put(body.build(), NOW + timedelta(seconds=0.1))
+    again = body.build()
+    again["metadata"]["uid"] = "another"
+    store.put(again, NOW + timedelta(seconds=0.7))
+    assert store.created(body.model()) == NOW
+    assert store.get(key()) is not None
+    store.remove(key())
+    assert store.created(body.model()) == NOW
+
+
+def test_a_workflow_is_found_by_name_and_by_task() -> None:
+    index = WorkflowIndex()
+    play = builders.a_workflow("play").view()
+    for view in (play, builders.a_workflow("other").labelled(task="8").view()):
+        assert index.put(view, NOW)
+    assert len(index) == 2
+    assert index.matching(builders.NAMESPACE, name=None, task="7") == (play,)
+    assert index.matching(builders.NAMESPACE, name="play", task="whatever") == (play,)
+    assert index.matching(builders.NAMESPACE, name="nobody", task="7") == ()
+    assert index.matching(builders.NAMESPACE, name=None, task="9") == ()
+    assert index.matching("elsewhere", name=None, task="7") == ()
+
+
+def test_a_new_version_without_a_change_that_matters_is_no_news_but_is_kept() -> None:
+    index = WorkflowIndex()
+    body = builders.a_workflow("play").build()
+    index.put(workflows.view(body), NOW)
+    body["metadata"]["resourceVersion"] = "101"
+    body["status"]["progress"] = "1/2"
+    assert not index.put(workflows.view(body), NOW)
+    (found,) = index.matching(builders.NAMESPACE, name="play", task="")
+    assert found.resource_version == "101"
+
+
+def test_a_changed_label_moves_a_workflow_to_its_new_task() -> None:
+    index = WorkflowIndex()
+    index.put(builders.a_workflow("play").view(), NOW)
+    changed = builders.a_workflow("play").labelled(task="8").view()
+    assert index.put(changed, NOW)
+    assert index.matching(builders.NAMESPACE, name=None, task="7") == ()
+    assert index.matching(builders.NAMESPACE, name=None, task="8") == (changed,)
+
+
+def test_a_new_task_label_finds_the_workflows_that_are_known_already() -> None:
+    index = WorkflowIndex()
+    ticket = builders.a_bare_workflow("play").with_labels({"ticket": "7"}).view()
+    both = builders.a_workflow("other").with_labels({"ticket": "7"}).view()
+    for view in (ticket, both):
+        index.put(view, NOW)
+    assert index.matching(builders.NAMESPACE, name=None, task="7") == (both,)
+
+    index.use_task_label("ticket")
+    index.use_task_label("ticket")
+
+    assert index.task_labels == {"task-id", "ticket"}
+    assert index.matching(builders.NAMESPACE, name=None, task="7") == (both, ticket)
+    index.remove(ticket.key)
+    index.remove(both.key)
+    assert index.matching(builders.NAMESPACE, name=None, task="7") == ()
+
+
+def test_a_removed_workflow_is_returned_once() -> None:
+    index = WorkflowIndex()
+    view = builders.a_workflow("play").view()
+    index.put(view, NOW)
+    assert index.remove(view.key) == view
+    assert index.remove(view.key) is None
+    assert len(index) == 0
+
+
+def test_what_a_write_made_of_a_workflow_is_assumed_only_on_what_it_rested_on() -> None:
+    """Unless the watch has shown something newer, or another workflow of the name, or its end."""
+    before = builders.at_review("play").view()
+    after = builders.at_review("play").in_stage("release").view()
+    index = WorkflowIndex()
+    index.assume(after, NOW)
+    assert len(index) == 0
+
+    index.put(before, NOW)
+    index.assume(after, NOW)
+    assert index.matching(builders.NAMESPACE, name="play", task="") == (after,)
+
+    for other in ("uid", "resourceVersion"):
+        body = builders.at_review("play").build()
+        body["metadata"][other] = "another"
+        newer = workflows.view(body)
+        index.put(newer, NOW)
+        index.assume(after, NOW)
+        assert index.matching(builders.NAMESPACE, name="play", task="") == (newer,)
+
+
+def test_a_gate_opened_when_it_was_first_shown_open_within_the_second_of_its_stamp() -> None:
+    index = WorkflowIndex()
+    closed = builders.a_workflow().view()
+    opened = builders.a_workflow().gate(started=0).view()
+    index.put(closed, NOW)
+    index.put(opened, NOW + timedelta(seconds=0.3))
+    moved = builders.a_workflow().gate(started=0).in_stage("review").view()
+    index.put(moved, NOW + timedelta(seconds=0.8))
+    assert index.opened(moved, moved.gates[0]) == NOW + timedelta(seconds=0.3)
+
+
+def test_a_gate_that_is_open_no_more_still_tells_when_it_opened() -> None:
+    index = WorkflowIndex()
+    index.put(builders.a_workflow().gate(started=0).view(), NOW + timedelta(seconds=0.3))
+    ended = builders.a_workflow().gate(started=0, phase="Succeeded").view()
+    index.put(ended, NOW + timedelta(seconds=0.4))
+    assert index.opened(ended, ended.gates[0]) == NOW + timedelta(seconds=0.3)
+
+
+def test_a_gate_that_was_first_shown_late_or_ended_has_its_stamp_only() -> None:
+    index = WorkflowIndex()
+    late = builders.a_workflow("late").gate(started=0).view()
+    ended = builders.a_workflow("ended").gate(started=0, phase="Succeeded").view()
+    index.put(late, NOW + timedelta(seconds=30))
+    index.put(ended, NOW + timedelta(seconds=0.5))
+    assert index.opened(late, late.gates[0]) == NOW
+    assert index.opened(ended, ended.gates[0]) == NOW
+
+
+def test_a_gate_started_anew_has_a_time_of_its_own_and_a_removed_workflow_none() -> None:
+    index = WorkflowIndex()
+    index.put(builders.a_workflow().gate(started=0).view(), NOW + timedelta(seconds=0.3))
+    anew = builders.a_workflow().gate(started=5).view()
+    index.put(anew, NOW + timedelta(seconds=5.2))
+    assert index.opened(anew, anew.gates[0]) == NOW + timedelta(seconds=5.2)
+    index.remove(anew.key)
+    assert index.opened(anew, anew.gates[0]) == NOW + timedelta(seconds=5)
+
+
+def test_policies_come_into_force_change_and_go() -> None:
+    store = PolicyStore()
+    policy = builders.three_stages().resolved()
+    assert store.put(key("play"), policy)
+    assert not store.put(key("play"), builders.three_stages().resolved())
+    assert store.put(key("play"), builders.three_stages(repeatable=True).resolved())
+    store.put(Key("other", "play"), policy)
+    assert len(store.of(builders.NAMESPACE)) == 1
+    assert store.get(key("play")) != policy
+    store.remove(key("play"))
+    store.remove(key("play"))
+    assert store.of(builders.NAMESPACE) == ()
+
+
+@pytest.mark.parametrize(
+    ("known", "shown", "expected"),
+    [
+        ("5", "6", "shown"),
+        ("5", "5", "known"),
+        ("10", "9", "known"),
+        ("", "6", "shown"),
+    ],
+)
+def test_a_breaker_is_learned_unless_it_is_older_than_what_is_known(
+    known: str, shown: str, expected: str
+) -> None:
+    store = BreakerStore()
+    breakers = {
+        "known": Breaker(consecutive_failures=3),
+        "shown": Breaker(consecutive_failures=1),
+    }
+    store.learn("team", "review", breakers["known"], known)
+    store.learn("team", "review", breakers["shown"], shown)
+    found = store.get("team", "review")
+    assert found == (breakers[expected], known if expected == "known" else shown)
+
+
+def test_a_breaker_that_was_just_created_tells_its_version_and_no_more() -> None:
+    """The failure that made us create it could not be written into it."""
+    store = BreakerStore()
+    failing = Breaker(consecutive_failures=3)
+    store.put("team", "review", failing, "")
+    store.learn("team", "review", Breaker(), "6")
+    assert store.get("team", "review") == (failing, "6")
+
+
+def test_breakers_are_known_by_namespace_and_stage() -> None:
+    store = BreakerStore()
+    failing = Breaker(consecutive_failures=2)
+    store.put("team", "review", failing, "7")
+    store.put("other", "review", Breaker(), "8")
+    assert store.get("team", "review") == (failing, "7")
+    assert store.of("team") == {"review": failing}
+    store.remove("team", "review")
+    store.remove("team", "review")
+    assert store.get("team", "review") is None
