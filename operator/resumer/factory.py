@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from resumer import ports
-from resumer.adapters import argo, breakers, events, kube, policies, requests
+from resumer.adapters import argo, breakers, events, kube, policies, reading, requests
+from resumer.adapters.clock import SystemClock
 from resumer.adapters.connection import Connection
 from resumer.adapters.listwatch import ListWatch
+from resumer.adapters.watches import WatchActivity
 from resumer.api import constants
+from resumer.core.keys import Key
 from resumer.ports import Outside
 from resumer.services.cleaning import Cleaner
+from resumer.services.explaining import Explainer, Explanation
 from resumer.services.governing import Governor
 from resumer.services.guarding import Guard
 from resumer.services.intake import Intake
@@ -101,3 +107,28 @@ def _workflow_watches(
         )
         for namespace in namespaces
     )
+
+
+async def explain(settings: Settings, request: str | Mapping[str, Any]) -> Explanation:
+    """Explains a request, by its name in the cluster or by its manifest; nothing is written.
+
+    Raises:
+        SettingsError: There is no way to reach a cluster.
+        InvalidError: The request is not what its schema says.
+        ApiError: A read failed, or there is no such request.
+    """
+    clock, namespace = SystemClock(), settings.namespaces[0]
+    activity = WatchActivity((), namespaces=(), now=clock.monotonic())
+    connection = await Connection.open(
+        clock, activity, kubeconfig=settings.kubeconfig, context=settings.context
+    )
+    try:
+        client = connection.client(timeout=settings.request_timeout, max_connections=4)
+        explainer = Explainer(
+            reading.KubeReader(client), argo.KubeWorkflows(client, settings.instance_id), clock
+        )
+        if isinstance(request, str):
+            return await explainer.stored(Key(namespace, request))
+        return await explainer.written(request, namespace)
+    finally:
+        await connection.close()

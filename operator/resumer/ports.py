@@ -108,6 +108,19 @@ class Breakers(Protocol):
         """
 
 
+class Reader(Protocol):
+    """Reading our own kinds once, where no watch keeps them in memory."""
+
+    async def request(self, key: Key) -> Body | None:
+        """The WorkflowResume as it is now, or None where there is none."""
+
+    async def policies(self, namespace: str) -> Sequence[Body]:
+        """The policies of a namespace."""
+
+    async def breakers(self, namespace: str) -> Sequence[tuple[str, Breaker, str]]:
+        """The stored breakers of a namespace: stage, breaker, version."""
+
+
 class Events(Protocol):
     """Kubernetes Events: best effort, never waited for, never the record of truth."""
 

@@ -16,7 +16,7 @@ import typer
 
 import resumer
 from resumer import errors
-from resumer.cli import options, run
+from resumer.cli import explain, options, run
 
 USAGE = 2
 """The exit code of a wrong use: an unknown option, a value that is not allowed, a setting that
@@ -32,6 +32,7 @@ _app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 _app.command("run")(run.run)
+_app.command("explain")(explain.explain)
 
 
 @_app.command("version")

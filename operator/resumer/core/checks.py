@@ -38,7 +38,10 @@ _NAMED = 5
 
 
 def recorded(case: Case) -> Case | Stop:
-    """This request has not opened a gate in a life of the operator that ended before it said so."""
+    """This request has not opened a gate already.
+
+    In a life of the operator that ended before it could say so.
+    """
     uid = case.seen.request.metadata.uid
     for workflow in case.seen.workflows:
         marker = next((item for item in workflow.markers.values() if item.uid == uid), None)
@@ -93,7 +96,10 @@ def under_policy(case: Case) -> Case | Stop:
 
 
 def event_agrees(case: Case) -> Case | Stop:
-    """The event is of the task and of the type that the request says (seed 000, section 3)."""
+    """The event is of the task and of the type that the request says.
+
+    Seed 000, section 3.
+    """
     data = case.spec.correlation_data
     refused = case.but(validated=False)
     try:
@@ -140,7 +146,10 @@ def event_rules_pass(case: Case) -> Case | Stop:
 
 
 def correlated(case: Case) -> Case | Stop:
-    """Exactly one live workflow is meant, and it is in the stage; `correlation` has the picture."""
+    """Exactly one live workflow is meant, and it is in the stage.
+
+    `correlation` has the picture.
+    """
     case = case.but(from_watch=True)
     found = list(
         correlation.candidates(

@@ -12,6 +12,7 @@ wait past its deadline has expired.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from resumer.api.outcomes import Outcome, Reason
@@ -36,6 +37,17 @@ CHAIN: tuple[Callable[[Case], Case | Stop], ...] = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One check of the chain, and how it went for one request."""
+
+    name: str
+    asks: str
+    """What has to hold, in a sentence."""
+    passed: bool | None
+    """None: the chain had ended before."""
+
+
 def decide(seen: Observation, now: datetime) -> Decision:
     """Decides what to do about a request now.
 
@@ -50,6 +62,20 @@ def decide(seen: Observation, now: datetime) -> Decision:
             return _stopped(result.case, result.what)
         case = result
     return Decision(Resume(orders.build(case)), case.facts)
+
+
+def steps(seen: Observation, now: datetime) -> tuple[Step, ...]:
+    """How far a request comes in the chain; for people, `decide` says what follows from it."""
+    case: Case | Stop = Case(seen, now)
+    found = []
+    for check in CHAIN:
+        passed = None
+        if isinstance(case, Case):
+            case = check(case)
+            passed = isinstance(case, Case)
+        asks = (check.__doc__ or "").split("\n\n")[0]
+        found.append(Step(check.__name__, " ".join(asks.split()), passed))
+    return tuple(found)
 
 
 def _stopped(case: Case, what: End | Look) -> Decision:

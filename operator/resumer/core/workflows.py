@@ -208,11 +208,12 @@ def view(body: Mapping[str, Any], *, unpack: bool = False) -> WorkflowView:
     labels, annotations = _strings(metadata.get("labels")), _map(metadata.get("annotations"))
     phase = _text(status.get("phase"))
     storage = _storage(status)
-    outputs = _map(status.get("outputs"))
+    outputs = status.get("outputs")
     gates: tuple[Gate, ...] = ()
     problem = ""
     unpacked = storage is NodeStorage.PLAIN or (unpack and storage is NodeStorage.COMPRESSED)
     try:
+        _require_outputs(outputs)
         if unpacked:
             gates = tuple(_gates(body, nodes(body)))
     except MalformedWorkflowError as error:
@@ -233,8 +234,8 @@ def view(body: Mapping[str, Any], *, unpack: bool = False) -> WorkflowView:
         markers=dict(_markers(annotations, uid)),
         has_annotations=bool(annotations),
         has_labels=bool(labels),
-        has_outputs=bool(outputs),
-        exported=_names(outputs.get("parameters")),
+        has_outputs=outputs is not None,
+        exported=_names(_map(outputs).get("parameters")),
         problem=problem,
     )
 
@@ -305,6 +306,14 @@ def _gates(body: Mapping[str, Any], raw_nodes: Mapping[str, Any]) -> Iterator[Ga
         if gate.is_open:
             _require_identity(gate)
         yield gate
+
+
+def _require_outputs(outputs: Any) -> None:
+    """Lets outputs of the Workflow pass that values can be exported to."""
+    parameters = _map(outputs).get("parameters")
+    for name, value, kind in (("", outputs, dict), (".parameters", parameters, list)):
+        if value is not None and not isinstance(value, kind):
+            raise MalformedWorkflowError(f"status.outputs{name} is {_kind(value)}")
 
 
 def _require_identity(gate: Gate) -> None:
@@ -447,4 +456,5 @@ def _strings(value: Any) -> Mapping[str, str]:
 
 
 def _kind(value: Any) -> str:
-    return {list: "a list", str: "a string", bool: "a boolean"}.get(type(value), "a number")
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
+    return names.get(type(value), "a number")

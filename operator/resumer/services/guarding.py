@@ -84,7 +84,9 @@ class Guard:
             try:
                 version = await self._breakers.write(namespace, stage, after, version)
             except errors.PreconditionError:
-                known, version = await self._breakers.read(namespace, stage)
+                stored, version = await self._breakers.read(namespace, stage)
+                # One that was created and never written tells nothing: its first write failed.
+                known = known if version and stored == Breaker() else stored
                 self._store.put(namespace, stage, known, version)
                 continue
             except errors.ApiError as error:

@@ -14,6 +14,7 @@ import resumer
 from resumer import settings
 from resumer.cli import app, options
 
+
 def _never(_: settings.Settings) -> int:
     raise AssertionError("the operator must not be started")
 

@@ -1,0 +1,89 @@
+"""An explanation in words, or as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resumer.core.observation import End, Facts, Look, Resume
+from resumer.services.explaining import Explanation
+
+_MARKS = {True: "ok ", False: "NO ", None: " - "}
+
+
+def as_text(found: Explanation) -> str:
+    """The explanation for a person."""
+    metadata = found.request.metadata
+    lines = [f"WorkflowResume {metadata.namespace}/{metadata.name or '(unnamed)'}", ""]
+    width = max(len(step.name) for step in found.steps)
+    lines += [f"  {_MARKS[step.passed]} {step.name:{width}}  {step.asks}" for step in found.steps]
+    rules = found.decision.facts.checks
+    if rules:
+        lines += ["", "Rules"]
+        lines += [f"  {_MARKS[item.passed]} {_rule(item)}" for item in rules]
+    lines += ["", *_about(found.decision.facts), "", *_outcome(found)]
+    lines += [f"Policy not in force: {problem}" for problem in found.ignored_policies]
+    return "\n".join(lines)
+
+
+def as_json(found: Explanation) -> dict[str, Any]:
+    """The explanation for a program."""
+    facts, what = found.decision.facts, found.decision.what
+    end = what if isinstance(what, End) else None
+    return {
+        "namespace": found.request.metadata.namespace,
+        "name": found.request.metadata.name,
+        "wouldResume": isinstance(what, Resume),
+        "outcome": str(end.reason.outcome) if end else None,
+        "reason": str(end.reason) if end else None,
+        "message": end.message if end else None,
+        "policy": facts.policy.name or None,
+        "stage": facts.stage.name or None,
+        "workflow": facts.workflow.key.name if facts.workflow else None,
+        "gates": [gate.display_name for gate in facts.gates],
+        "checks": [
+            {"name": step.name, "asks": step.asks, "passed": step.passed} for step in found.steps
+        ],
+        "rules": [
+            {
+                "field": item.field,
+                "operator": item.operator,
+                "expected": item.expected,
+                "actual": item.actual,
+                "passed": item.passed,
+            }
+            for item in facts.checks
+        ],
+        "ignoredPolicies": list(found.ignored_policies),
+    }
+
+
+def _rule(item: Any) -> str:
+    found = "nothing" if item.actual is None else f'"{item.actual}"'
+    return f"{item.field} {item.operator} {item.expected}".rstrip() + f": found {found}"
+
+
+def _about(facts: Facts) -> list[str]:
+    workflow = facts.workflow.key.name if facts.workflow else "none found"
+    stage = facts.stage.name or "none"
+    return [
+        f"Policy    {facts.policy.name or 'the built-in one'}",
+        f"Stage     {stage}",
+        f"Workflow  {workflow}",
+    ]
+
+
+def _outcome(found: Explanation) -> list[str]:
+    facts = found.decision.facts
+    match found.decision.what:
+        case Resume(order):
+            gates = ", ".join(gate.display_name for gate in order.gates) or "spec.suspend"
+            return [f"It would resume now: {gates} of workflow {order.key.name}."]
+        case End() as end:
+            lines = [f"Outcome   {end.reason.outcome} ({end.reason})", f"          {end.message}"]
+            if not end.reason.outcome.terminal and facts.deadline is not None:
+                lines.append(
+                    f"          It is looked at again; its deadline is {facts.deadline:%F %T} UTC."
+                )
+            return lines
+        case Look() as look:
+            return [f"Undecided: {look.why}."]

@@ -1,0 +1,109 @@
+"""What would be decided about a request now, and why; nothing is written.
+
+It looks at the same things as a reconcile, all read afresh, and asks the same chain. What it cannot
+know is what only a running operator has in memory: attempts that are not recorded yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from resumer import errors, ports
+from resumer.api.policy import WorkflowResumePolicy
+from resumer.api.resume import WorkflowResume
+from resumer.core import decision, policies
+from resumer.core.decision import Step
+from resumer.core.keys import Key
+from resumer.core.observation import Decision
+from resumer.services.gathering import Gatherer
+from resumer.services.stores import (
+    BreakerStore,
+    PolicyStore,
+    RequestStore,
+    Stores,
+    WorkflowIndex,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The decision, and the way to it."""
+
+    request: WorkflowResume
+    decision: Decision
+    steps: tuple[Step, ...]
+    ignored_policies: tuple[str, ...]
+    """Policies that are not in force, with what is wrong with them."""
+
+
+class Explainer:
+    """Explains requests, stored or only written down."""
+
+    def __init__(
+        self, reader: ports.Reader, workflows: ports.Workflows, clock: ports.Clock
+    ) -> None:
+        self._reader = reader
+        self._workflows = workflows
+        self._clock = clock
+
+    async def stored(self, key: Key) -> Explanation:
+        """Explains a request in the cluster.
+
+        Raises:
+            NotFoundError: There is none of this name.
+            InvalidError: It is not what its schema says.
+            ApiError: A read failed.
+        """
+        body = await self._reader.request(key)
+        if body is None:
+            raise errors.NotFoundError(f"there is no WorkflowResume {key}", status=404)
+        return await self._explain(body)
+
+    async def written(self, manifest: Mapping[str, Any], namespace: str) -> Explanation:
+        """Explains a request as if it were created now.
+
+        Args:
+            manifest: The manifest.
+            namespace: Where it would be created, if it does not say.
+
+        Raises:
+            InvalidError: It is not what its schema says.
+            ApiError: A read failed.
+        """
+        given = manifest.get("metadata")
+        metadata = {
+            "namespace": namespace,
+            **(given if isinstance(given, Mapping) else {}),
+            "creationTimestamp": self._clock.now().isoformat(),
+        }
+        return await self._explain({**manifest, "metadata": metadata, "status": {}})
+
+    async def _explain(self, body: Mapping[str, Any]) -> Explanation:
+        request = WorkflowResume.from_json(body)
+        namespace = request.metadata.namespace
+        stores = Stores(RequestStore(), WorkflowIndex(), PolicyStore(), BreakerStore())
+        ignored = []
+        for policy in await self._reader.policies(namespace):
+            problem = _put(stores.policies, policy)
+            if problem:
+                ignored.append(problem)
+        for stage, breaker, version in await self._reader.breakers(namespace):
+            stores.breakers.put(namespace, stage, breaker, version)
+        seen = await Gatherer(stores, self._workflows).observe(namespace, request, fresh=True)
+        now = self._clock.now()
+        return Explanation(
+            request, decision.decide(seen, now), decision.steps(seen, now), tuple(ignored)
+        )
+
+
+def _put(store: PolicyStore, body: Mapping[str, Any]) -> str:
+    metadata = body.get("metadata", {})
+    key = Key(metadata.get("namespace", ""), metadata.get("name", ""))
+    try:
+        spec = WorkflowResumePolicy.from_json(body).spec
+        store.put(key, policies.resolve(key.name, metadata.get("creationTimestamp", ""), spec))
+    except errors.InvalidError as error:
+        return f"{key.name}: {error}"
+    return ""
