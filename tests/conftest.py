@@ -6,6 +6,7 @@ pyproject.toml. Warnings are errors there as well.
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 import hypothesis
@@ -14,13 +15,18 @@ import pytest
 TESTS = pathlib.Path(__file__).parent
 
 # The cores are shared with other workers and a control plane: how long one example takes there
-# says nothing about the code. What else the profile of this machine says (CI has one) stays.
+# says nothing about the code. What else the profile of this machine says (CI has one) stays. The
+# unit layer has to take seconds; HYPOTHESIS_PROFILE=thorough looks harder.
 hypothesis.settings.register_profile(
     "shared-cores",
     hypothesis.settings.get_profile(hypothesis.settings.get_current_profile_name()),
     deadline=None,
+    max_examples=25,
 )
-hypothesis.settings.load_profile("shared-cores")
+hypothesis.settings.register_profile(
+    "thorough", hypothesis.settings.get_profile("shared-cores"), max_examples=1000
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "shared-cores"))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

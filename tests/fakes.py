@@ -388,11 +388,12 @@ class FakeBreakers:
         )
 
     def _write(self, namespace: str, stage: str, breaker: breakers.Breaker, version: str) -> str:
-        if version != self.get(namespace, stage)[1]:
+        stored, newest = self.get(namespace, stage)
+        if version != newest:
             raise errors.PreconditionError(
                 f"the breaker of {stage!r} was changed", status=409, reason="Conflict"
             )
-        return self.put(namespace, stage, breaker)
+        return version if version and stored == breaker else self.put(namespace, stage, breaker)
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,7 +456,8 @@ class FakeTelemetry:
 def patched(body: Json, operations: Iterable[Mapping[str, Any]]) -> Json:
     """An object after a JSON-Patch (RFC 6902), as the API server applies it.
 
-    Its library lets a `test` for null pass where there is nothing.
+    Its library lets a `test` for null pass where there is nothing. Of changes to lists, only adding
+    at the end is there.
 
     Raises:
         PreconditionError: A test does not hold, or a path is not there.
@@ -474,6 +476,9 @@ def patched(body: Json, operations: Iterable[Mapping[str, Any]]) -> Json:
 
 
 def _apply(target: Any, last: str, operation: Mapping[str, Any]) -> None:
+    if isinstance(target, list) and (operation["op"], last) == ("add", "-"):
+        target.append(copy.deepcopy(operation["value"]))
+        return
     if not isinstance(target, dict):
         raise _inapplicable(operation)
     match operation["op"]:

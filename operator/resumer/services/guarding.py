@@ -69,7 +69,14 @@ class Guard:
     async def _learn(
         self, namespace: str, stage: Stage, step: Callable[[Breaker], Breaker]
     ) -> None:
-        await self._change(namespace, stage.name, step)
+        try:
+            await self._change(namespace, stage.name, step)
+        except errors.ApiError as error:
+            # The attempt was made, and has to be told and counted: a failure that the breaker
+            # misses does less harm than an attempt that nobody remembers.
+            _log.warning(
+                "breaker not changed", stage=stage.name, namespace=namespace, error=str(error)
+            )
 
     async def _change(
         self, namespace: str, stage: str, step: Callable[[Breaker], Breaker | Refused]

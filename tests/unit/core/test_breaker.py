@@ -299,7 +299,5 @@ class AnyHistory(RuleBasedStateMachine):
         )
 
 
-AnyHistory.TestCase.settings = hypothesis.settings(
-    max_examples=100, stateful_step_count=40, deadline=None
-)
+AnyHistory.TestCase.settings = hypothesis.settings(stateful_step_count=40, deadline=None)
 TestAnyHistory = AnyHistory.TestCase

@@ -742,6 +742,13 @@ def test_a_value_is_handed_on_as_it_is(value: str) -> None:
     assert order_of(found).gates[0].fills[0].value == value
 
 
+@pytest.mark.parametrize("value", ["\x07", "a\x00", "\ud800", "\U000e0001"])
+def test_a_value_that_argo_cannot_hand_on_is_rejected(value: str) -> None:
+    found = decided(a_request().parameter("a", value), at_review(outputs={"a": supplied()}))
+    assert end_of(found)[0] is Reason.VALUE_NOT_ALLOWED
+    assert "a character that Argo cannot hand on" in end_of(found)[1]
+
+
 def test_a_stage_may_allow_templates() -> None:
     found = decided(
         a_request().parameter("a", "{{workflow.name}}"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from resumer.api import constants
@@ -143,6 +143,21 @@ def test_each_defect_is_stopped_by_its_own_check(index: int) -> None:
     assert isinstance(stopped, Stop)
     assert isinstance(stopped.what, End)
     assert stopped.what.reason is SPOILED[index].reason
+
+
+@pytest.mark.parametrize("index", range(len(SPOILED)), ids=[spoiled.check for spoiled in SPOILED])
+def test_the_steps_tell_how_far_a_request_came(index: int) -> None:
+    scene = Scene()
+    SPOILED[index].spoil(scene)
+    steps = decision.steps(scene.observed(), scene.now)
+    assert [step.name for step in steps] == [spoiled.check for spoiled in SPOILED]
+    assert all(step.asks.endswith(".") and "\n" not in step.asks for step in steps)
+    later = len(SPOILED) - index - 1
+    assert [step.passed for step in steps] == [True] * index + [False] + [None] * later
+
+
+def test_all_steps_of_a_request_that_resumes_are_passed() -> None:
+    assert all(step.passed for step in decision.steps(Scene().observed(), NOW))
 
 
 @pytest.mark.parametrize(
@@ -375,7 +390,6 @@ def seen_by_name(seen: Observation, name: str) -> WorkflowView:
     return next(view for view in seen.workflows if view.key.name == name)
 
 
-@settings(max_examples=100)
 @given(random_scenes())
 def test_a_resume_opens_what_was_asked_for_and_never_more(scene: Scene) -> None:
     seen = scene.observed()
@@ -409,7 +423,6 @@ def test_a_resume_opens_what_was_asked_for_and_never_more(scene: Scene) -> None:
         assert not older.finished
 
 
-@settings(max_examples=100)
 @given(random_scenes())
 def test_every_decision_says_what_comes_next(scene: Scene) -> None:
     seen = scene.observed()
@@ -430,7 +443,6 @@ def test_every_decision_says_what_comes_next(scene: Scene) -> None:
     assert decision.decide(seen, scene.now) == found
 
 
-@settings(max_examples=100)
 @given(random_scenes())
 def test_once_resumed_the_same_request_finds_its_trace_and_another_opens_nothing_more(
     scene: Scene,

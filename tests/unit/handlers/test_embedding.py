@@ -20,7 +20,7 @@ def test_nothing_is_stored_on_objects_and_nothing_is_kept_of_them() -> None:
     persistence = embedding.kopf_settings(Settings()).persistence
     progress: Any = persistence.progress_storage
     diffs: Any = persistence.diffbase_storage
-    body, patch = kopf.Body(builders.a_request().build()), kopf.Patch()
+    body, patch = builders.a_request().build(), kopf.Patch()
 
     progress.store(body=body, patch=patch, key="handler", record={"retries": 1})
     progress.touch(body=body, patch=patch, value="now")

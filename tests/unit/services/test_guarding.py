@@ -180,13 +180,28 @@ async def test_failures_at_the_same_time_are_all_counted() -> None:
     assert scene.breaker.consecutive_failures == 4
 
 
-async def test_a_breaker_that_never_stands_still_is_a_transient_failure() -> None:
+async def test_a_breaker_that_never_stands_still_admits_nobody_and_learns_nothing() -> None:
+    """Whoever asks has to come again; whoever made an attempt must be able to go on and tell it."""
     scene = Scene()
+    scene.know(OPENED)
     conflict = errors.PreconditionError("changed", status=409)
     scene.stored.faults.always("breakers.write", fakes.Fault(conflict))
     with pytest.raises(errors.TransientError, match="stage 'review'"):
-        await scene.fail()
+        await scene.admit()
     assert scene.calls.count("breakers.write") == 8
+    scene.know(Breaker(consecutive_failures=1))
+    await scene.fail()
+    assert scene.breaker.consecutive_failures == 1
+
+
+async def test_a_breaker_that_cannot_be_read_again_keeps_nobody_from_telling_an_attempt() -> None:
+    scene = Scene()
+    scene.know(Breaker(consecutive_failures=1))
+    scene.stored.put(TEAM, "review", Breaker(consecutive_failures=3))
+    scene.stored.faults.on("breakers.read", fakes.Fault(DOWN))
+    await scene.fail()
+    await scene.fail()
+    assert scene.breaker.consecutive_failures == 4
 
 
 async def test_a_state_that_cannot_be_stored_holds_in_memory_and_is_stored_with_the_next() -> None:

@@ -14,6 +14,7 @@ from resumer.api.breaker import BreakerState
 from resumer.api.outcomes import Outcome, Reason
 from resumer.core import breaker, decision
 from resumer.core.breaker import Breaker
+from resumer.core.observation import NOTHING, Decision, Look, Observation
 from tests import builders, fakes
 from tests.unit.services.world import REQUESTS, WORKFLOWS, World, key
 
@@ -527,6 +528,65 @@ async def test_a_status_that_somebody_else_decided_meanwhile_is_not_overwritten(
     assert await world.start(watching=False).look() == 0.2
     assert world.api.get(REQUESTS, key())["status"] == decided
     assert world.events.published == []
+
+
+async def test_an_attempt_whose_status_could_not_be_written_is_told_first_and_not_made_again(
+    world: World,
+) -> None:
+    world.faults.on("backend.resume", unsent())
+    world.faults.on("requests.write_status", fakes.Fault(UNAVAILABLE), fakes.Fault(UNAVAILABLE))
+    operator = world.start()
+    for _ in range(2):
+        with pytest.raises(errors.TransientError):
+            await operator.look()
+    await operator.look()
+    assert world.outcome() == (Outcome.BACKING_OFF, Reason.API_UNAVAILABLE)
+    status = world.status()
+    assert status.retry is not None
+    assert status.retry.count == 1
+    assert world.faults.count("backend.resume") == 1
+
+
+async def test_an_attempt_that_was_not_told_is_forgotten_when_the_request_has_changed(
+    world: World,
+) -> None:
+    world.faults.on("requests.write_status", fakes.Fault(UNAVAILABLE))
+    operator = world.start()
+    with pytest.raises(errors.TransientError):
+        await operator.look()
+    other = builders.a_request("wake").failed_attempt(due=-1).build()["status"]
+    world.api.change(REQUESTS, key(), lambda body: body.update(status=other))
+    await operator.look()
+    assert world.outcome() == (Outcome.RESUMED, Reason.GATE_OPENED)
+    assert world.faults.count("backend.resume") == 1
+    assert [attempt.number for attempt in world.status().attempts] == [1]
+
+
+async def test_an_attempt_is_told_even_if_the_breaker_cannot_be_changed(world: World) -> None:
+    world.breakers.put(builders.NAMESPACE, "review", Breaker(consecutive_failures=1))
+    operator = world.start()
+    world.breakers.put(builders.NAMESPACE, "review", Breaker(consecutive_failures=2))
+    world.faults.on("backend.resume", unsent())
+    world.faults.on("breakers.read", fakes.Fault(UNAVAILABLE))
+    await operator.look()
+    assert world.outcome() == (Outcome.BACKING_OFF, Reason.API_UNAVAILABLE)
+    assert world.faults.count("backend.resume") == 1
+
+
+async def test_a_fresh_look_that_is_not_enough_is_made_again_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never_enough(seen: Observation, _: Any) -> Decision:
+        return Decision(Look("more"), NOTHING)
+
+    operator = world.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(decision, "decide", never_enough)
+        with pytest.raises(errors.TransientError, match="a fresh look was not enough: more"):
+            await operator.look()
+    assert world.faults.made == ["workflows.find"]
+    await operator.look()
+    assert world.outcome() == (Outcome.RESUMED, Reason.GATE_OPENED)
 
 
 async def test_an_open_breaker_holds_a_request_and_uses_up_no_attempt(world: World) -> None:
