@@ -9,6 +9,7 @@ bounded.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Iterator, Mapping
@@ -45,6 +46,7 @@ class Path:
     steps: tuple[Step, ...]
 
     @classmethod
+    @functools.lru_cache(maxsize=1024)
     def parse(cls, text: str, *, field: str = "field") -> Self:
         """Reads a path.
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import decimal
 import enum
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -84,9 +85,14 @@ class Check:
 
 def scope(rule: ValidationRule) -> Scope:
     """What has to be known before the rule can be evaluated."""
-    if rule.field.startswith("workflow."):
+    return _scope(rule.field)
+
+
+@functools.lru_cache(maxsize=1024)
+def _scope(field: str) -> Scope:
+    if field.startswith("workflow."):
         return Scope.WORKFLOW
-    if rule.field.startswith("labels.") or not re.search(r"[.\[]", rule.field):
+    if field.startswith("labels.") or not re.search(r"[.\[]", field):
         return Scope.LABEL
     return Scope.EVENT
 
@@ -223,11 +229,16 @@ def _compile(rule: ValidationRule) -> Any:
     if len(pattern) > MAX_PATTERN:
         raise _invalid(rule, f"the pattern has {len(pattern)} characters, at most {MAX_PATTERN}")
     try:
-        # re2 keeps the last 128 compiled patterns.
-        return re2.compile(_bytes(pattern), options=_REGEX_OPTIONS)
+        return _compiled(pattern)
     except re2.error as error:
         what = error.args[0].decode(errors="replace")
         raise _invalid(rule, f"{pattern!r} is not a pattern RE2 accepts: {what}") from None
+
+
+# re2 keeps compiled patterns too, but takes longer to find one than to match.
+@functools.lru_cache(maxsize=128)
+def _compiled(pattern: str) -> Any:
+    return re2.compile(_bytes(pattern), options=_REGEX_OPTIONS)
 
 
 def _regex_options() -> re2.Options:

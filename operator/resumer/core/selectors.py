@@ -11,6 +11,7 @@ select everything by accident: an empty selector and an unknown field are errors
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class LabelSelector:
     requirements: tuple[Requirement, ...] = ()
 
     @classmethod
+    @functools.lru_cache(maxsize=256)
     def parse(
         cls, text: str, *, field: str = "labelSelector", allow_empty: bool = False
     ) -> LabelSelector:

@@ -92,8 +92,12 @@ class Intake:
         """A policy of the namespace came into force, changed or went."""
         for policy in self._stores.policies.of(namespace):
             self._stores.workflows.use_task_label(policy.task_label)
-        for key in self._stores.requests.in_namespace(namespace):
-            self._look(key)
+        concerned = self._stores.requests.in_namespace(namespace)
+        for key in concerned:
+            if len(concerned) <= _CATCH_UP_RATE:
+                self._look(key)
+            elif self._listed is None:
+                self._queue.add_after(key, catch_up_delay(len(concerned), self._clock.random()))
 
     def breaker(self, namespace: str, stage: str, breaker: Breaker, version: str) -> None:
         """A breaker was written, by us or by somebody else.

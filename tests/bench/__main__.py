@@ -1,0 +1,137 @@
+"""The command: `python -m tests.bench`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import importlib.metadata
+import json
+import pathlib
+import sys
+import tempfile
+from collections.abc import Sequence
+
+from tests.bench import api, contenders, driver, machine, measuring, report
+from tests.controlplane import build, components, launcher, toolchain
+
+_ERRORS = (
+    api.CallFailed,
+    build.BuildFailed,
+    contenders.ContenderFailed,
+    driver.PassFailed,
+    launcher.StartFailed,
+    toolchain.ToolMissing,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure as the command line says, and print what was found.
+
+    Returns:
+        the exit code: 0 when everything was measured, whatever the figures are
+    """
+    options = _parser().parse_args(arguments)
+    plan = measuring.QUICK if options.quick else measuring.FULL
+    chosen = {
+        field.name: getattr(options, field.name)
+        for field in dataclasses.fields(plan)
+        if getattr(options, field.name, None) is not None
+    }
+    plan = dataclasses.replace(plan, **chosen)
+    try:
+        results, about = _measure(plan, options.against)
+    except _ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print(report.table(results))
+    print()
+    print(_LEGEND)
+    print(*report.verdicts(results), report.disturbance(results), sep="\n")
+    whole = {
+        **about,
+        "results": {
+            str(nodes): {name: dataclasses.asdict(one) for name, one in each.items()}
+            for nodes, each in results.items()
+        },
+    }
+    options.json.write_text(f"{json.dumps(whole, indent=2)}\n")
+    print(f"written to {options.json}")
+    return 0
+
+
+_LEGEND = """\
+resumes/s up to the last status written; p50 to p99: from the creation of the request (argo: the
+call) to the gate seen open, under load and idle; of floor, to floor: medians of the rounds' own;
+by CPU: the floor's processor time, all processes together, as part of the contender's, which
+the load of the machine disturbs less than the rate;
+writes, reads: calls per resume at the API server, without the creation of the request and Events;
+events: per resume when idle (best effort, rate limited, off the path);
+CPU: of the contender's own process, per resume; server CPU: API server and etcd.
+Argo's controller was not running.
+"""
+
+
+def _measure(
+    plan: measuring.Plan, against: pathlib.Path | None
+) -> tuple[measuring.Results, dict[str, object]]:
+    about: dict[str, object] = {
+        "machine": machine.describe(),
+        "versions": {
+            "argo-workflows": components.ARGO_VERSION,
+            **{
+                name: importlib.metadata.version(name)
+                for name in ("resumer", "kopf", "aiohttp", "pydantic")
+            },
+        },
+        "plan": dataclasses.asdict(plan),
+        "argo-controller": "not running",
+    }
+    print(f"{about['machine']}\n{about['versions']}", flush=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="resumer-bench-") as scratch,
+        launcher.start(argo=False) as plane,
+    ):
+        results = asyncio.run(
+            measuring.run(plane, plan, pathlib.Path(scratch), against=against, say=_say)
+        )
+    return results, about
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench",
+        description="Measures the operator, the floor and Argo's own resume on this machine.",
+    )
+    parser.add_argument("--quick", action="store_true", help="only see that it works: few resumes")
+    parser.add_argument("--nodes", type=int, nargs="+", help="sizes of workflows, 2 or more")
+    parser.add_argument("--rounds", type=int, help="how often each contender has its turn")
+    parser.add_argument("--resumes", type=int, help="in a pass under load")
+    parser.add_argument("--idle", type=int, help="resumes in an idle pass")
+    parser.add_argument("--concurrency", type=int, help="resumes at a time under load")
+    parser.add_argument(
+        "--contenders", nargs="+", choices=measuring.CONTENDERS, help="default: all of them"
+    )
+    parser.add_argument(
+        "--against",
+        type=pathlib.Path,
+        metavar="CHECKOUT",
+        help="also measure the operator of another checkout of the project",
+    )
+    parser.add_argument(
+        "--json",
+        type=pathlib.Path,
+        default=pathlib.Path("bench.json"),
+        help="file to write all figures to (default: %(default)s)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

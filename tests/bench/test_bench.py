@@ -1,0 +1,115 @@
+"""The bench itself: that it runs, that it counts rightly, and what a resume costs in API calls.
+
+No test looks at a time: how long anything takes on a shared machine says nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+
+from tests.bench import __main__ as command
+from tests.bench import driver, objects, report
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("built_components")
+def test_a_resume_takes_two_writes_and_at_most_one_read_as_the_api_server_counts(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The quick bench runs to its end, and its table and its JSON say so for both sizes."""
+    file = tmp_path / "bench.json"
+
+    assert command.main(["--quick", "--json", str(file)]) == 0
+
+    found = json.loads(file.read_text())
+    printed = capsys.readouterr().out
+    assert found["machine"]["cores"] >= 1
+    assert found["versions"]["argo-workflows"].startswith("v4.")
+    for nodes in ("2", "50"):
+        of_size = found["results"][nodes]
+        assert set(of_size) == {"operator", "floor", "argo"}
+        operator, floor, argo = of_size["operator"], of_size["floor"], of_size["argo"]
+        assert operator["calls"]["POST workflowresumes"] == 1
+        assert operator["calls"]["PATCH workflows"] == 1
+        assert operator["calls"]["PATCH workflowresumes/status"] == 1
+        assert operator["writes"] == 2
+        assert operator["reads"] <= 1
+        assert (floor["writes"], floor["reads"]) == (2, 0)
+        assert (argo["writes"], argo["reads"]) == (1, 1)
+        assert f"{nodes} nodes: 2.00 writes" in printed
+
+
+@pytest.mark.parametrize("nodes", [2, 50])
+def test_a_gate_is_seen_open_only_once_it_is(nodes: int) -> None:
+    """The driver reads events without parsing them: what it concludes has to be what they say."""
+    names = objects.Names(7)
+    workflow = objects.workflow(names, nodes)
+    gate = workflow["status"]["nodes"][f"{names.workflow}-4222222222"]
+
+    assert objects.opened(_event("ADDED", workflow)) is None
+    assert objects.opened(_event("MODIFIED", workflow)) is None
+    gate["phase"] = "Succeeded"
+    assert objects.opened(_event("MODIFIED", workflow)) == names.workflow
+    assert objects.opened(_event("DELETED", workflow)) is None
+
+
+def test_a_workflow_has_as_many_nodes_as_asked_for() -> None:
+    """The gate and the root of the tree are among them."""
+    assert len(objects.workflow(objects.Names(1), 50)["status"]["nodes"]) == 50
+    assert len(objects.workflow(objects.Names(1), 2)["status"]["nodes"]) == 2
+
+
+def test_percentiles_are_values_that_were_measured() -> None:
+    """By nearest rank, in whatever order they came."""
+    assert report.Percentiles.of(range(100, 0, -1)) == report.Percentiles(50, 95, 99)
+    assert report.Percentiles.of([3.0]) == report.Percentiles(3.0, 3.0, 3.0)
+
+
+def test_a_comparison_is_the_median_of_those_made_within_each_round() -> None:
+    """A round in which the machine was slow counts like any other."""
+    floor = [_round(rate) for rate in (100, 10, 100)]
+    operator = [_round(rate) for rate in (90, 11, 95)]
+
+    found = report.figures(operator, floor)
+
+    assert found.rate_to_floor == pytest.approx(0.95)
+    assert found.rates_to_floor == pytest.approx([0.9, 1.1, 0.95])
+    assert found.rate == pytest.approx(90)
+
+
+def test_events_and_the_request_itself_are_no_writes_of_a_resume() -> None:
+    """They are counted, but apart."""
+    calls = {
+        "PATCH workflows": 4,
+        "POST events": 8,
+        "POST workflowresumes": 4,
+        "PATCH workflowresumes/status": 4,
+        "GET workflows": 2,
+    }
+    found = report.figures([_round(10, calls)], None)
+
+    assert (found.writes, found.reads, found.events) == (2, 0.5, 2)
+
+
+def _event(kind: str, body: objects.Json) -> bytes:
+    # As the API server does: the type first, and the keys of the object sorted.
+    text = json.dumps(body, separators=(",", ":"), sort_keys=True)
+    return f'{{"type":"{kind}","object":{text}}}'.encode()
+
+
+def _round(rate: float, calls: dict[str, int] | None = None) -> report.Round:
+    of_four = driver.Pass(
+        latencies=[0.01] * 4,
+        opening=4 / rate,
+        recording=4 / rate,
+        calls=calls or {},
+        processor=0.01,
+        all_processor=0.02,
+        server_processor=0.01,
+        others=0.0,
+        memory=None,
+    )
+    return report.Round(busy=of_four, idle=of_four)
