@@ -29,11 +29,11 @@ _log = logging.getLogger(__name__)
 QUEUE_LIMIT: Final = 512
 """Events waiting to be written; more are dropped."""
 
-BURST: Final = 50
+BURST: Final = 20
 """Events written without a pause."""
 
-BURST_SECONDS: Final = 5.0
-"""The time over which a burst is earned again: in the long run, 10 Events a second."""
+BURST_SECONDS: Final = 4.0
+"""The time over which a burst is earned again: in the long run, 5 Events a second."""
 
 REPEAT_SECONDS: Final = 600.0
 """A repeat within this time of the last one counts up the Event, as in client-go."""

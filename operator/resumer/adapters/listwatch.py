@@ -76,7 +76,7 @@ class ListWatch:
                 if version is None:
                     version = await self._list()
                 version = await self._watch(version)
-                self._pause = _FIRST_PAUSE
+                await asyncio.sleep(_FIRST_PAUSE)  # a server may end each watch at once
             except errors.ApiError as error:
                 if error.status == 410:
                     version = None

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -29,6 +30,8 @@ from resumer.telemetry import health
 from resumer.telemetry.metrics import Metrics
 from resumer.telemetry.server import Server
 
+_FRAMES = 20_000
+"""How deep the interpreter may go; twice what the deepest object of the API server needs."""
 _POLL = 0.02
 """Seconds between two looks whether the watches stand."""
 _KINDS_INTERVAL = 1.0
@@ -45,6 +48,9 @@ def run(settings: Settings) -> int:
     Returns:
         The exit code: 0 after SIGTERM or SIGINT, 1 if it could not go on.
     """
+    # The API server takes JSON of 10,000 levels, and reading it takes a frame for each: one object
+    # of 10 KB would end the operator, and each that follows it.
+    sys.setrecursionlimit(_FRAMES)
     # Modules stay for good, and each resume makes thousands of short-lived objects without cycles:
     # looked through as often as by default, they cost a tenth of the operator's time.
     gc.freeze()

@@ -1,0 +1,1 @@
+"""What the tests of the operator as a process share: it, its namespace, and what a user writes."""

@@ -1,0 +1,162 @@
+"""A namespace and what a user does in it: submit a workflow, ask for a resume, look what came."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import gzip
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from resumer.api import outcomes
+from tests.controlplane import client
+from tests.e2e.support.manifests import Json
+
+WORKFLOW = "argoproj.io/v1alpha1/Workflow"
+RESUME = "argoproj.io/v1alpha1/WorkflowResume"
+POLICY = "argoproj.io/v1alpha1/WorkflowResumePolicy"
+
+TIMEOUT = 40.0
+"""Seconds for anything that should take one: the cores are shared."""
+
+_TERMINAL = {str(outcome) for outcome in outcomes.Outcome if outcome.terminal}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Home:
+    """A namespace of a cluster; an operator is at work in it."""
+
+    cluster: client.Cluster
+    namespace: str
+
+    def submit(self, workflow: Mapping[str, Any], *, gates: int = 1) -> Json:
+        """Creates a Workflow and waits until so many of its gates are open; returns it then."""
+        self.cluster.create(workflow, self.namespace)
+        return self.at_gate(workflow["metadata"]["name"], count=gates)
+
+    def at_gate(self, name: str, *gates: str, count: int = 1) -> Json:
+        """The Workflow, as soon as the gates of these display names are open, or any so many."""
+        wanted = set(gates)
+        return self.cluster.wait_for(
+            WORKFLOW,
+            name,
+            self.namespace,
+            lambda body: (
+                wanted <= set(open_gates(body)) if gates else len(open_gates(body)) >= count
+            ),
+            TIMEOUT,
+            describe=f"with open gates {', '.join(gates) or count}",
+        )
+
+    def ended(self, name: str, phase: str = "Succeeded") -> Json:
+        """The Workflow, as soon as it has ended; it has to have ended like this."""
+        body = self.cluster.wait_for(
+            WORKFLOW,
+            name,
+            self.namespace,
+            lambda body: (
+                body["metadata"]["labels"].get("workflows.argoproj.io/completed") == "true"
+            ),
+            TIMEOUT,
+            describe="finished",
+        )
+        assert body["status"]["phase"] == phase, body["status"].get("message")
+        return body
+
+    def workflow(self, name: str) -> Json:
+        """The Workflow as it is now."""
+        return self.cluster.get(WORKFLOW, name, self.namespace)
+
+    def ask(self, *requests: Mapping[str, Any]) -> None:
+        """Creates WorkflowResumes, or whatever else a user writes."""
+        for request in requests:
+            self.cluster.create(request, self.namespace)
+
+    def came_to(self, name: str, reason: outcomes.Reason) -> Json:
+        """The status of a WorkflowResume, as soon as it says this reason.
+
+        A request that has ended for another reason fails the test at once. Whatever the reason,
+        what its outcome promises has to hold: the phase, the conditions, one correlation id.
+        """
+        body = self.cluster.wait_for(
+            RESUME,
+            name,
+            self.namespace,
+            lambda body: (
+                (status := body.get("status", {})).get("reason") == reason
+                or status.get("outcome") in _TERMINAL
+            ),
+            TIMEOUT,
+            describe=f"with the reason {reason}",
+        )
+        status: Json = body["status"]
+        found = {key: status.get(key) for key in ("reason", "outcome", "phase")}
+        wanted = {"reason": reason, "outcome": reason.outcome, "phase": reason.outcome.phase}
+        assert found == wanted, status
+        assert status["observedGeneration"] == body["metadata"]["generation"]
+        assert status["correlationID"] == body["metadata"]["uid"]
+        conditions = {one["type"]: one["status"] for one in status["conditions"]}
+        assert conditions["Resumed"] == _flag(reason.outcome is outcomes.Outcome.RESUMED), status
+        assert conditions["Stalled"] == _flag(reason.outcome.phase is outcomes.Phase.FAILED), status
+        assert conditions["Ready"] == _flag(reason.outcome.phase is outcomes.Phase.SUCCEEDED), (
+            status
+        )
+        return status
+
+    def resumed(self, name: str) -> Json:
+        """The status of a WorkflowResume, as soon as it says that it opened a gate."""
+        return self.came_to(name, outcomes.Reason.GATE_OPENED)
+
+
+@contextlib.contextmanager
+def new(cluster: client.Cluster) -> Iterator[Home]:
+    """A new namespace of a cluster, deleted afterwards in the background."""
+    name = f"e2e-{secrets.token_hex(4)}"
+    cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield Home(cluster, name)
+    cluster.delete("Namespace", name, missing_ok=True)
+
+
+def open_gates(workflow: Mapping[str, Any]) -> Mapping[str, Json]:
+    """The suspended nodes of a Workflow by their display names."""
+    return {
+        node["displayName"]: node
+        for node in nodes(workflow)
+        if node.get("type") == "Suspend" and node.get("phase") == "Running"
+    }
+
+
+def node(workflow: Mapping[str, Any], display_name: str) -> Json:
+    """The one node of this display name."""
+    found = [one for one in nodes(workflow) if one["displayName"] == display_name]
+    assert len(found) == 1, [one["displayName"] for one in nodes(workflow)]
+    return found[0]
+
+
+def nodes(workflow: Mapping[str, Any]) -> Sequence[Json]:
+    """The nodes of a Workflow, also of one that Argo's controller (up to 4.0) has compressed."""
+    status = workflow.get("status", {})
+    packed = status.get("compressedNodes")
+    found = json.loads(gzip.decompress(base64.b64decode(packed))) if packed else status.get("nodes")
+    return list((found or {}).values())
+
+
+def inputs(workflow: Mapping[str, Any], display_name: str) -> Mapping[str, str]:
+    """The input parameters of a node."""
+    return _values(node(workflow, display_name).get("inputs", {}))
+
+
+def outputs(workflow: Mapping[str, Any], display_name: str) -> Mapping[str, str]:
+    """The output parameters of a node, those without a value left out."""
+    return _values(node(workflow, display_name).get("outputs", {}))
+
+
+def _values(of: Mapping[str, Any]) -> Mapping[str, str]:
+    return {one["name"]: one["value"] for one in of.get("parameters", ()) if "value" in one}
+
+
+def _flag(value: bool) -> str:
+    return "True" if value else "False"

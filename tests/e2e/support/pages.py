@@ -1,0 +1,44 @@
+"""The user's pages as tests see them: their code blocks, in order."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).parents[3]
+
+_FENCE = re.compile(r"^```([a-z]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Block:
+    """A code block.
+
+    Attributes:
+        page: its page, from the project's folder
+        line: where it begins
+        language: what stands behind its first fence
+        text: what stands between the fences
+    """
+
+    page: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks(page: str) -> list[Block]:
+    """The code blocks of a page.
+
+    Arguments:
+        page: from the project's folder
+    """
+    text = (ROOT / page).read_text()
+    return [
+        Block(page, text.count("\n", 0, found.start()) + 1, found[1], found[2])
+        for found in _FENCE.finditer(text)
+    ]

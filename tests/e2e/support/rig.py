@@ -1,0 +1,221 @@
+"""An operator behind a `proxy.Proxy` that can be killed and started again, and what it wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from resumer.api.outcomes import Reason
+from tests.controlplane import client
+from tests.e2e.support import history as histories
+from tests.e2e.support import home as homes
+from tests.e2e.support import manifests, process
+from tests.e2e.support import proxy as proxies
+from tests.e2e.support.home import Home
+from tests.e2e.support.manifests import Json
+
+BREAKER = "argoproj.io/v1alpha1/WorkflowResumeBreaker"
+TWO_GATES = ("first", "second")
+
+
+@dataclasses.dataclass(slots=True)
+class Rig:
+    """The parts, and one operator or none at work.
+
+    Attributes:
+        home: where it works
+        proxy: that it sees the API server through
+        history: of all its requests
+        folder: for the logs
+        options: further command-line options of the operator
+    """
+
+    home: Home
+    proxy: proxies.Proxy
+    history: histories.History
+    folder: pathlib.Path
+    options: Sequence[str] = ()
+    _operator: process.Operator | None = None
+    _started: int = 0
+
+    @property
+    def operator(self) -> process.Operator:
+        """The operator at work."""
+        assert self._operator is not None, "no operator runs"
+        return self._operator
+
+    def start(self, *, ready: bool = True) -> process.Operator:
+        """Starts an operator, and by default waits until it is at work."""
+        assert self._operator is None, "one operator runs already"
+        self._started += 1
+        self._operator = process.start(
+            self.proxy.kubeconfig,
+            self.folder / f"operator-{self._started}.log",
+            [self.home.namespace],
+            options=self.options,
+        )
+        if ready:
+            self._operator.wait_logged("ready", process.START_TIMEOUT)
+        return self._operator
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.operator.kill()
+        self._operator = None
+
+    def stop(self) -> None:
+        """SIGTERM, and the operator has to have been alive and to leave in order."""
+        operator, self._operator = self._operator, None
+        if operator is not None:
+            try:
+                assert operator.alive, f"the operator ended by itself; {operator.tail()}"
+                assert operator.stop() == 0, operator.tail()
+            finally:
+                operator.kill()
+
+    def logs(self) -> str:
+        """The ends of the logs of all operators."""
+        files = sorted(self.folder.glob("operator-*.log"))
+        return "\n".join(f"{file.name}:\n{file.read_text()[-20000:]}" for file in files)
+
+    def policy(self, name: str, **stage: Any) -> None:
+        """Creates a policy of this name, with one stage and one event type of the same name.
+
+        Arguments:
+            name: of all three; a breaker belongs to a stage, so a test has one of its own
+            **stage: further fields of the stage; attempts follow each other quickly by default
+        """
+        quick = {"strategy": "Fixed", "baseSeconds": 0.5, "jitter": "None"}
+        stage["retry"] = {**quick, **stage.get("retry", {})}
+        written = {"name": name, "eventTypes": [name], **stage}
+        self.home.ask(manifests.policy(name, written, matches={"policy": name}))
+        # It has to be known when the request comes, which is by another watch.
+        self.home.cluster.wait_for(
+            homes.POLICY,
+            name,
+            self.home.namespace,
+            lambda body: body.get("status", {}).get("observedGeneration"),
+            homes.TIMEOUT,
+            describe="taken in",
+        )
+
+    def workflow(self, name: str, policy: str, **more: Any) -> Json:
+        """A Workflow of a policy's stage that waits at `first`, and once that is open `second`."""
+        return manifests.workflow(
+            name,
+            manifests.steps(*(manifests.step(one, one) for one in TWO_GATES)),
+            *(manifests.gate(one) for one in TWO_GATES),
+            task=name,
+            stage=policy,
+            labels={"policy": policy},
+            **more,
+        )
+
+    def request(self, name: str, policy: str, *, task: str = "", **spec: Any) -> Json:
+        """A WorkflowResume for the Workflow of the same name."""
+        return manifests.resume(
+            name, task=task or name, event_type=policy, policyName=policy, **spec
+        )
+
+    def writes(self, workflow: str) -> Sequence[proxies.Exchange]:
+        """The PATCHes to a Workflow that have ended."""
+        return self.proxy.log("PATCH", rf"/workflows/{workflow}$")
+
+    def opened_once(self, name: str, request: str = "") -> Json:
+        """Asserts that the first gate was opened by exactly this request, and nothing else was.
+
+        Arguments:
+            name: of the Workflow
+            request: its name, where it differs from the Workflow's
+
+        Returns:
+            The Workflow, at its second gate.
+        """
+        request = request or name
+        body = self.home.at_gate(name, "second")
+        uid = self.home.cluster.get(homes.RESUME, request, self.home.namespace)["metadata"]["uid"]
+        found = homes.node(body, "first")
+        assert found["message"] == f"Resumed by: workflowresume/{request} (uid {uid})"
+        assert found["phase"] == "Succeeded"
+        assert homes.node(body, "second")["phase"] == "Running"
+        done = [one for one in self.writes(name) if one.took_effect]
+        assert len(done) == 1, f"{name}: {len(done)} writes took effect, not 1"
+        return body
+
+    def came_to(self, name: str, reason: Reason) -> Json:
+        """The status of a request, as soon as it says this reason; the history has it, too."""
+        status = self.home.came_to(name, reason)
+        self.history.wait(name, lambda seen: seen == status)
+        return status
+
+    def resumed_once(self, name: str) -> Json:
+        """The status of a request that has opened the gate of the Workflow of its name, once."""
+        status = self.came_to(name, Reason.GATE_OPENED)
+        self.opened_once(name)
+        return status
+
+    def untouched(self, name: str) -> None:
+        """Asserts that a Workflow is at its first gate and nothing of ours is on it."""
+        body = self.home.workflow(name)
+        assert list(homes.open_gates(body)) == ["first"]
+        assert not [one for one in self.writes(name) if one.took_effect]
+
+    def breaker(self, stage: str) -> Json | None:
+        """The breaker of a stage, or None where there is none."""
+        try:
+            return self.home.cluster.get(BREAKER, stage, self.home.namespace)
+        except client.ApiError as error:
+            if error.status != 404:
+                raise
+            return None
+
+    def breaker_in(self, stage: str, state: str) -> Json:
+        """The status of the breaker of a stage, as soon as it is in this state."""
+        body = self.home.cluster.wait_for(
+            BREAKER,
+            stage,
+            self.home.namespace,
+            lambda body: body.get("status", {}).get("state") == state,
+            homes.TIMEOUT,
+            describe=state,
+        )
+        status: Json = body["status"]
+        return status
+
+
+@contextlib.contextmanager
+def running(
+    home: Home,
+    folder: pathlib.Path,
+    *,
+    options: Sequence[str] = (),
+    upstream: pathlib.Path | None = None,
+    start: bool = True,
+) -> Iterator[Rig]:
+    """A rig whose operator is at work; in the end it has to leave in order.
+
+    Arguments:
+        home: where it works
+        folder: for logs, certificates and the kubeconfig
+        options: further command-line options of the operator
+        upstream: kubeconfig of the user that the operator is; by default the cluster's own
+        start: whether an operator is started
+    """
+    with (
+        proxies.running(upstream or home.cluster.kubeconfig, folder) as proxy,
+        histories.watching(home.cluster, home.namespace) as history,
+    ):
+        rig = Rig(home, proxy, history, folder, options)
+        try:
+            if start:
+                rig.start()
+            yield rig
+            rig.stop()
+        finally:
+            # Shown with whatever failed.
+            print(rig.logs())
+            if rig._operator is not None:
+                rig.kill()

@@ -1,0 +1,231 @@
+"""The circuit breaker of a stage: it spares a sick API server, and nobody loses anything by it.
+
+A breaker belongs to a stage of a namespace, so each test has a policy with a stage of its own. How
+many calls went out is what the proxy saw.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from resumer.api.outcomes import Reason
+from tests.e2e.support import faults, manifests, rig, waiting
+from tests.e2e.support import home as homes
+from tests.e2e.support.home import Home
+from tests.e2e.support.rig import Rig
+
+FOR_LONG = 3600
+
+
+@pytest.fixture(scope="module")
+def plant(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """The operator behind the proxy; no call times out while a test looks at it."""
+    options = ["--request-timeout", "50"]
+    with rig.running(home, tmp_path_factory.mktemp("breaker"), options=options) as started:
+        yield started
+
+
+def writes(stage: str) -> str:
+    """The path of the writes to the Workflows of a stage, which all begin with its name."""
+    return rf"/workflows/{stage}-[^/]*$"
+
+
+def at_gates(plant: Rig, stage: str, count: int) -> Sequence[str]:
+    """So many Workflows of a stage, each at its first gate."""
+    names = [f"{stage}-{number}" for number in range(count)]
+    for name in names:
+        plant.home.cluster.create(plant.workflow(name, stage), plant.home.namespace)
+    for name in names:
+        plant.home.at_gate(name, "first")
+    return names
+
+
+def ask(plant: Rig, stage: str, names: Sequence[str]) -> None:
+    plant.home.ask(*(plant.request(name, stage) for name in names))
+
+
+def wait_for_a_look_at_all(plant: Rig, names: Sequence[str]) -> None:
+    """Has the operator look at these requests, and returns when it has done so."""
+
+    def looks() -> float:
+        return plant.operator.metric("resumer_reconcile_seconds_count")
+
+    before = looks()
+    for name in names:
+        plant.home.cluster.patch(
+            homes.RESUME, name, plant.home.namespace, {"metadata": {"labels": {"look": "now"}}}
+        )
+    waiting.eventually(lambda: looks() >= before + len(names), lambda: f"{looks()} looks")
+
+
+def opened(plant: Rig, stage: str, **breaker: object) -> str:
+    """A policy whose breaker one failure has opened; returns the request that failed for good."""
+    plant.policy(stage, retry={"maxAttempts": 1}, circuitBreaker={"failureThreshold": 1, **breaker})
+    name = f"{stage}-fails"
+    plant.home.submit(plant.workflow(name, stage))
+    with plant.proxy.on("PATCH", writes(stage), faults.answer(503), times=1):
+        ask(plant, stage, [name])
+        plant.came_to(name, Reason.RETRIES_EXHAUSTED)
+    plant.breaker_in(stage, "Open")
+    return name
+
+
+@pytest.mark.timeout(180)
+def test_a_breaker_opens_holds_outlives_the_operator_probes_and_closes(plant: Rig) -> None:
+    plant.policy(
+        "sick",
+        retry={"maxAttempts": 3, "baseSeconds": 1},
+        circuitBreaker={"failureThreshold": 5, "openSeconds": 12, "halfOpenCalls": 2},
+    )
+    plant.policy("well", retry={"maxAttempts": 1}, circuitBreaker={"failureThreshold": 1})
+    names = at_gates(plant, "sick", 35)
+    at_gates(plant, "well", 1)
+    failing, waiting = names[:5], names[5:]
+
+    # Five failures in a row open it. From now on each write to the stage is stopped, and seen.
+    probes = faults.Hold()
+    plant.proxy.on("PATCH", writes("sick"), probes, times=None)
+    sick = plant.proxy.on("PATCH", writes("sick"), faults.answer(503), times=5)
+    ask(plant, "sick", failing)
+    first = plant.breaker_in("sick", "Open")
+    assert first["consecutiveFailures"] == 5
+    assert first["lastFailureReason"]
+    assert sick.hits == 5
+
+    # The others are held without a call, and another stage goes on.
+    ask(plant, "sick", waiting)
+    for name in waiting:
+        held = plant.history.wait_reason(name, "BreakerOpen")
+        assert "attempts" not in held
+    read = {one.query for one in plant.proxy.log("GET", "/workflows") if "task-id" in one.query}
+    # Those that had failed may look what became of it.
+    assert read
+    assert not [query for query in read for name in waiting if f"{name}," in query]
+    ask(plant, "well", ["well-0"])
+    plant.came_to("well-0", Reason.GATE_OPENED)
+    columns, row = (
+        line.split()
+        for line in plant.home.cluster.kubectl(
+            "get", "wresbrk", "sick", "-n", plant.home.namespace
+        ).splitlines()
+    )
+    assert columns == ["NAME", "STAGE", "STATE", "FAILURES", "OPENED", "AGE"]
+    assert row[:4] == ["sick", "sick", "Open", "5"]
+
+    # A new operator knows it, and its first calls are so many probes as are allowed.
+    plant.kill()
+    plant.start()
+    probes.wait(2)
+    wait_for_a_look_at_all(plant, waiting)
+    assert len(probes.paths) == 2
+    half_open = plant.breaker_in("sick", "HalfOpen")
+    assert len(half_open["probes"]) == 2
+    until = datetime.datetime.fromisoformat(first["openUntilTime"])
+    assert datetime.datetime.now(datetime.UTC) >= until
+    early = [one for one in plant.proxy.log("PATCH", writes("sick")) if one.told is None]
+    assert not early
+
+    # A probe that fails opens it again, and the other one changes nothing then.
+    probes.drop()
+    again = plant.breaker_in("sick", "Open")
+    assert again["openUntilTime"] > first["openUntilTime"]
+    probed = {path.rpartition("/")[2] for path in probes.paths}
+    for name in probed:
+        plant.history.wait(name, lambda status: status.get("retry"))
+
+    # A probe that succeeds closes it, and lets everybody go.
+    probes.wait(3)
+    plant.proxy.on("PATCH", writes("sick"), faults.delay(0), times=None)
+    probes.release()
+    plant.breaker_in("sick", "Closed")
+    for name in names:
+        status = plant.resumed_once(name)
+        attempts = 1 + (name in failing) + (name in probed)
+        assert len(status["attempts"]) == attempts, (name, status["attempts"])
+        assert status.get("retry", {}).get("count", 0) == attempts - 1
+    assert plant.breaker("well") is None
+
+
+def test_a_request_that_fails_for_its_own_reasons_does_not_move_the_breaker(plant: Rig) -> None:
+    plant.policy("invalid", circuitBreaker={"failureThreshold": 1, "openSeconds": FOR_LONG})
+    names = at_gates(plant, "invalid", 1)
+    for number in range(10):
+        rules = [manifests.rule("current-stage", "equals", "another")]
+        request = plant.request(f"refused-{number}", "invalid", task=names[0], rules=rules)
+        plant.home.ask(request)
+    for number in range(10):
+        plant.came_to(f"refused-{number}", Reason.RULE_FAILED)
+    ask(plant, "invalid", names)
+    plant.resumed_once(names[0])
+    assert plant.breaker("invalid") is None
+
+
+def test_deleting_a_breaker_resets_it_and_lets_go_who_it_held(plant: Rig) -> None:
+    opened(plant, "reset", openSeconds=FOR_LONG)
+    (name,) = at_gates(plant, "reset", 1)
+    ask(plant, "reset", [name])
+    plant.came_to(name, Reason.BREAKER_OPEN)
+    plant.home.cluster.delete(rig.BREAKER, "reset", plant.home.namespace)
+    status = plant.resumed_once(name)
+    assert [one["reason"] for one in status["attempts"]] == ["GateOpened"]
+    assert plant.breaker("reset") is None
+
+
+def test_deleting_a_breaker_while_no_operator_runs_resets_it_as_well(plant: Rig) -> None:
+    opened(plant, "forgotten", openSeconds=FOR_LONG)
+    (name,) = at_gates(plant, "forgotten", 1)
+    ask(plant, "forgotten", [name])
+    plant.came_to(name, Reason.BREAKER_OPEN)
+    plant.kill()
+    plant.home.cluster.delete(rig.BREAKER, "forgotten", plant.home.namespace)
+    plant.start()
+    plant.resumed_once(name)
+
+
+def test_a_probe_whose_answer_was_lost_closes_the_breaker_if_it_was_carried_out(
+    plant: Rig,
+) -> None:
+    opened(plant, "lost", openSeconds=2)
+    names = at_gates(plant, "lost", 3)
+    plant.proxy.on("PATCH", writes("lost"), faults.drop_after)
+    ask(plant, "lost", names)
+    for name in names:
+        plant.resumed_once(name)
+    assert plant.breaker_in("lost", "Closed")["consecutiveFailures"] == 0
+
+
+def test_a_probe_that_the_operator_did_not_survive_keeps_nobody_waiting(plant: Rig) -> None:
+    opened(plant, "orphan", openSeconds=2)
+    names = at_gates(plant, "orphan", 3)
+    probe = faults.Hold(after=True)
+    plant.proxy.on("PATCH", writes("orphan"), probe)
+    ask(plant, "orphan", names)
+    probe.wait()
+    assert len(plant.breaker_in("orphan", "HalfOpen")["probes"]) == 1
+    plant.kill()
+    probe.drop()
+    plant.start()
+    for name in names:
+        plant.resumed_once(name)
+    plant.breaker_in("orphan", "Closed")
+
+
+def test_a_breaker_that_cannot_be_written_opens_all_the_same(plant: Rig) -> None:
+    plant.policy(
+        "unstored",
+        retry={"maxAttempts": 1},
+        circuitBreaker={"failureThreshold": 2, "openSeconds": FOR_LONG},
+    )
+    names = at_gates(plant, "unstored", 3)
+    broken = plant.proxy.on("PATCH", "/workflowresumebreakers/unstored/status", faults.drop_before)
+    with plant.proxy.on("PATCH", writes("unstored"), faults.answer(503), times=None) as sick:
+        for name in names[:2]:
+            ask(plant, "unstored", [name])
+            plant.came_to(name, Reason.RETRIES_EXHAUSTED)
+        ask(plant, "unstored", names[2:])
+        plant.came_to(names[2], Reason.BREAKER_OPEN)
+        assert sick.hits == 2
+    assert broken.hits == 1

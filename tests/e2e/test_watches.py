@@ -1,0 +1,214 @@
+"""What the operator hears of breaks off, falls silent, is refused or is not there yet.
+
+In all cases it goes on by itself as soon as it can, and does not restart for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.controlplane import client, launcher
+from tests.controlplane.plugin import KubeconfigFor
+from tests.e2e.support import manifests, process, rig, waiting
+from tests.e2e.support.home import Home
+from tests.e2e.support.rig import Rig
+
+STALE = 10
+"""Seconds, the least that is allowed."""
+STAGE = "watched"
+
+
+@pytest.fixture(scope="module")
+def plant(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """The operator behind the proxy; its health soon tells of silence."""
+    options = ["--stale-seconds", str(STALE)]
+    with rig.running(home, tmp_path_factory.mktemp("watches"), options=options) as started:
+        started.policy(STAGE)
+        yield started
+
+
+@contextlib.contextmanager
+def again_and_again(work: Callable[[], object], seconds: float) -> Iterator[None]:
+    """Does something every so many seconds while the block runs, in a thread."""
+    stopped = threading.Event()
+
+    def loop() -> None:
+        while not stopped.wait(seconds):
+            work()
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join(10)
+
+
+def at_gates(plant: Rig, prefix: str, count: int) -> Sequence[str]:
+    names = [f"{prefix}-{number}" for number in range(count)]
+    for name in names:
+        plant.home.cluster.create(plant.workflow(name, STAGE), plant.home.namespace)
+    for name in names:
+        plant.home.at_gate(name, "first")
+    return names
+
+
+def _grows(found: Sequence[object], beyond: int) -> bool:
+    return len(found) > beyond
+
+
+def health(operator: process.Operator, plural: str) -> bool:
+    """Whether the operator says that it hears of this kind."""
+    _, body = operator.get("/healthz")
+    found = {check["name"]: check["ok"] for check in _checks(body)}
+    return bool(found[f"watch of {plural}"])
+
+
+def _checks(body: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(body)["checks"]
+    return found
+
+
+def test_watches_that_break_every_second_cost_nothing(plant: Rig) -> None:
+    names = at_gates(plant, "cut", 20)
+    cuts: list[int] = []
+    with again_and_again(lambda: cuts.append(plant.proxy.cut()), 1.0):
+        for some in (names[:7], names[7:14], names[14:]):
+            waiting.eventually(partial(_grows, cuts, len(cuts)), lambda: "nothing is cut")
+            plant.home.ask(*(plant.request(name, STAGE) for name in some))
+        for name in names:
+            plant.home.resumed(name)
+    assert sum(cuts) >= 4
+    for name in names:
+        plant.opened_once(name)
+
+
+def test_a_workflow_that_reaches_its_gate_while_nothing_is_heard_is_found_afterwards(
+    plant: Rig,
+) -> None:
+    plant.home.ask(plant.request("unheard", STAGE))
+    plant.history.wait_reason("unheard", "WorkflowNotFound")
+    plant.proxy.freeze("/workflows$")
+    plant.home.submit(plant.workflow("unheard", STAGE))
+    # The operator cannot know of it, but that it hears nothing it knows, and of which kind.
+    waiting.eventually(
+        lambda: not health(plant.operator, "workflows"),
+        lambda: plant.operator.get("/healthz")[1],
+    )
+    assert plant.operator.get("/healthz")[0] == 503
+    plant.home.ask(manifests.resume("heard", "nothing", event_type=STAGE))
+    waiting.eventually(
+        lambda: health(plant.operator, "workflowresumes"),
+        lambda: plant.operator.get("/healthz")[1],
+    )
+    plant.proxy.thaw()
+    plant.resumed_once("unheard")
+    waiting.eventually(
+        lambda: health(plant.operator, "workflows"), lambda: plant.operator.get("/healthz")[1]
+    )
+
+
+@pytest.fixture
+def restricted(
+    home: Home, kubeconfig_for: KubeconfigFor, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rig]:
+    """An operator of its own namespace whose user has only what a RoleBinding gives."""
+    name = f"{home.namespace}-restricted"
+    home.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    own = Home(home.cluster, name)
+    rules = [
+        {"apiGroups": ["argoproj.io"], "resources": ["*"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
+    ]
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": rules}
+    home.cluster.create({**role, "metadata": {"name": "operator"}}, name)
+    home.cluster.create(binding(), name)
+    upstream = kubeconfig_for("restricted-operator", [])
+    with rig.running(own, tmp_path_factory.mktemp("restricted"), upstream=upstream) as started:
+        started.policy(STAGE)
+        yield started
+    home.cluster.delete("Namespace", name)
+
+
+def binding() -> dict[str, Any]:
+    group = "rbac.authorization.k8s.io"
+    return {
+        "apiVersion": f"{group}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "operator"},
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": "operator"},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": "restricted-operator"}],
+    }
+
+
+def test_rights_that_are_taken_away_and_given_back_are_used_again(restricted: Rig) -> None:
+    first, second = at_gates(restricted, "rights", 2)
+    restricted.home.ask(restricted.request(first, STAGE))
+    restricted.resumed_once(first)
+    operator, home = restricted.operator, restricted.home
+    home.cluster.delete("RoleBinding", "operator", home.namespace)
+    # The API server sees it a moment later; streams that are open stay so.
+    with again_and_again(restricted.proxy.cut, 0.5):
+        waiting.eventually(lambda: 403 in restricted.proxy.refused, lambda: "never refused")
+    home.ask(restricted.request(second, STAGE))
+    home.cluster.create(binding(), home.namespace)
+    restricted.resumed_once(second)
+    assert operator.alive
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.usefixtures("built_components")
+def test_the_kinds_are_installed_later_and_the_api_server_goes_away_and_comes_back(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        plane = stack.enter_context(launcher.start(crds="minimal", crd_folders=()))
+        cluster = stack.enter_context(contextlib.closing(client.Cluster(plane.kubeconfig)))
+        home = Home(cluster, "default")
+        log = tmp_path_factory.mktemp("late") / "operator.log"
+        operator = process.start(plane.kubeconfig, log, [])
+        stack.callback(operator.kill)
+        stack.callback(lambda: print(operator.tail()))
+        told = operator.wait_logged("waiting for the kinds to watch", 60)
+        assert "workflowresumes" in told["problem"]
+        assert operator.get("/readyz")[0] == 503
+        definitions = client.load_definitions(launcher.PROJECT_CRDS)
+        cluster.establish(definitions)
+        operator.wait_logged("ready", 60)
+        assert operator.get("/readyz")[0] == 200
+
+        # Many attempts, for an API server needs some seconds to start.
+        patient = {"maxAttempts": 20, "strategy": "Fixed", "baseSeconds": 1}
+        stage = {"name": "away", "eventTypes": ["away"], "retry": patient}
+        never = {"failureThreshold": 1000}
+        home.ask(
+            manifests.policy("away", {**stage, "circuitBreaker": never}, matches={"policy": "away"})
+        )
+        names = [f"away-{number}" for number in range(10)]
+        for name in names:
+            home.submit(
+                manifests.workflow(name, task=name, stage="away", labels={"policy": "away"})
+            )
+        requests = [
+            manifests.resume(name, task=name, event_type="away", policyName="away")
+            for name in names
+        ]
+        home.ask(*requests[:5])
+        plane.kill("kube-apiserver")
+        known = len(operator.log())
+        waiting.eventually(lambda: len(operator.log()) > known, operator.tail)
+        plane.start_component("kube-apiserver")
+        home.ask(*requests[5:])
+        for name in names:
+            home.resumed(name)
+            home.ended(name)
+        assert operator.alive
+        assert operator.stop() == 0
