@@ -28,7 +28,7 @@ PYTHON_DIRS := $(wildcard operator/resumer tests demo docs)
 YAML_DIRS := $(wildcard crds charts deploy)
 
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
-LAYERS_UNIT := tests/unit tests/contract
+LAYERS_UNIT := tests/unit
 UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
