@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from resumer.adapters.connection import Connection
 from resumer.adapters.listwatch import ListWatch
 from resumer.adapters.watches import WatchActivity
 from resumer.api import constants
+from resumer.api.outcomes import Phase
 from resumer.core.keys import Key
 from resumer.ports import Outside
 from resumer.services.cleaning import Cleaner
@@ -36,8 +37,8 @@ class Services:
     """The parts of the operator that live as long as its process."""
 
     client: kube.KubeClient
-    workflow_watches: tuple[ListWatch, ...]
-    """One for each watched namespace, or one for all."""
+    watches: tuple[ListWatch, ...]
+    """Of Workflows and WorkflowResumes, for each watched namespace, or one each for all."""
     stores: Stores
     queue: KeyedQueue
     intake: Intake
@@ -78,10 +79,10 @@ def build(
     queue = KeyedQueue(
         reconciler.reconcile, workers=settings.workers, clock=clock, telemetry=metrics
     )
-    intake = Intake(stores, queue, clock)
+    intake = Intake(stores, queue, clock, reconciler.forget)
     return Services(
         client=client,
-        workflow_watches=_workflow_watches(settings, connection, clock, intake),
+        watches=_watches(settings, connection, clock, intake),
         stores=stores,
         queue=queue,
         intake=intake,
@@ -91,21 +92,31 @@ def build(
     )
 
 
-def _workflow_watches(
+def _watches(
     settings: Settings, connection: Connection, clock: ports.Clock, intake: Intake
 ) -> tuple[ListWatch, ...]:
     namespaces = settings.namespaces or ("",)
-    client = connection.watcher(timeout=LIST_TIMEOUT, streams=len(namespaces))
-    return tuple(
-        ListWatch(
-            client,
-            kube.path(constants.API_VERSION, constants.WORKFLOW_PLURAL, namespace),
-            {"labelSelector": argo.live_selector(settings.instance_id)},
-            clock,
-            on_object=intake.workflow,
-            on_gone=intake.workflow_gone,
-        )
-        for namespace in namespaces
+    client = connection.watcher(timeout=LIST_TIMEOUT, streams=2 * len(namespaces))
+    unfinished = {
+        "labelSelector": argo.instance_selector(settings.instance_id),
+        "fieldSelector": f"status.phase!={Phase.SUCCEEDED},status.phase!={Phase.FAILED}",
+    }
+    live = {"labelSelector": argo.live_selector(settings.instance_id)}
+
+    def watch(
+        plural: str,
+        namespace: str,
+        params: Mapping[str, str],
+        on_object: Callable[[ports.Body], None],
+        on_gone: Callable[[Key], None],
+    ) -> ListWatch:
+        at = kube.path(constants.API_VERSION, plural, namespace)
+        return ListWatch(client, at, params, clock, on_object=on_object, on_gone=on_gone)
+
+    workflows, requests_ = constants.WORKFLOW_PLURAL, constants.RESUME_PLURAL
+    return (
+        *(watch(workflows, n, live, intake.workflow, intake.workflow_gone) for n in namespaces),
+        *(watch(requests_, n, unfinished, intake.request, intake.request_gone) for n in namespaces),
     )
 
 

@@ -57,13 +57,15 @@ def _role(name: str) -> Mapping[str, Any]:
     return next(one for one in found if one["metadata"]["name"] == name)
 
 
-def test_every_object_that_the_pages_show_is_accepted_by_the_api_server(home: Home) -> None:
+def test_every_object_that_the_pages_show_is_accepted_by_the_api_server(
+    cluster: client.Cluster, namespace: str
+) -> None:
     shown = list(_objects())
     assert shown
     for where, body in shown:
         dry_run = ("create", "--dry-run=server", "--validate=strict", "-f", "-")
         try:
-            home.cluster.kubectl("-n", home.namespace, *dry_run, input=yaml.safe_dump(body))
+            cluster.kubectl("-n", namespace, *dry_run, input=yaml.safe_dump(body))
         except AssertionError as error:
             raise AssertionError(f"{where}: {error}") from error
 

@@ -1,9 +1,11 @@
-"""A list-watch of our own for Workflows, where kopf's costs too much.
+"""A list-watch of our own for Workflows and WorkflowResumes, where kopf's is not enough.
 
-Measured with 2,000 Workflows of 50 nodes (37 KB each): kopf's list takes 1 GB at its peak and keeps
-700 MB, in chunks of 50 still 290 MB; this one takes each object apart as it comes and keeps the
-view only. It also knows what kopf does not tell: when the first list is complete, and which objects
-were deleted while the watch was away (it compares each new list with what it had).
+It takes each object apart as it comes and keeps nothing of it. Measured with 2,000 Workflows of 50
+nodes (37 KB each): kopf's list takes 1 GB at its peak and keeps 700 MB, in chunks of 50 still 290
+MB; with this one the whole operator stays at 150 MB. It knows what kopf does not tell: when the
+first list is complete, and which objects were deleted while the watch was away (it compares each
+new list with what it had), so that a request that was withdrawn then opens nothing. And it saves a
+quarter of the operator's processor time for each resume.
 
 As client-go's reflector: list page by page, watch from the list's version with bookmarks, on a
 broken stream watch again from the last version seen, on 410 list again. It never ends by itself.

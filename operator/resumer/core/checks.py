@@ -161,7 +161,7 @@ def correlated(case: Case) -> Case | Stop:
     if mismatch is not None and not any(groups.values()):
         return case.but(validated=False).end(mismatch.reason, mismatch.message)
     if groups[Standing.THERE]:
-        return _one_of(case, groups[Standing.THERE])
+        return _one_of(case, groups[Standing.THERE], groups[Standing.RESUMED])
     if groups[Standing.AHEAD]:
         return _early(case, groups[Standing.AHEAD])
     if not case.seen.fresh:
@@ -313,6 +313,11 @@ def opened_message(workflow: str, opened: Sequence[Gate], *, whole: bool) -> str
     return f"opened {gates_opened or 'the gate'} of workflow {workflow!r}"
 
 
+def _age(candidate: Candidate) -> tuple[str, str]:
+    """Sorts candidates by their creation, the names of two in the same second deciding."""
+    return candidate.workflow.created, candidate.workflow.key.name
+
+
 def _by_standing(found: Iterable[Candidate]) -> dict[Standing, list[Candidate]]:
     """The candidates by how they stand, the newest first."""
     newest_first = sorted(
@@ -324,12 +329,19 @@ def _by_standing(found: Iterable[Candidate]) -> dict[Standing, list[Candidate]]:
     }
 
 
-def _one_of(case: Case, there: Sequence[Candidate]) -> Case | Stop:
+def _one_of(case: Case, there: Sequence[Candidate], resumed: Sequence[Candidate]) -> Case | Stop:
+    """The one that is there; of several, or where the newest is meant, what the policy says."""
     newest = case.chosen(there[0])
-    if len(there) == 1:
+    fails = newest.stage.ambiguity is Ambiguity.FAIL
+    if len(there) == 1 and fails:
         return newest
     if not case.seen.fresh:
-        return case.look("several workflows match, and by now some may have gone on")
+        return case.look("another workflow of the task may be newer, or have gone on")
+    if resumed and not fails and _age(resumed[0]) > _age(there[0]):
+        # The newest one was meant, and resumed: an older one must not take its event.
+        return _resumed_before(case.chosen(resumed[0]))
+    if len(there) == 1:
+        return newest
     match newest.stage.ambiguity:
         case Ambiguity.NEWEST:
             return newest
@@ -355,10 +367,10 @@ def _early(case: Case, ahead: Sequence[Candidate]) -> Stop:
     place = (
         f"in stage {current}" if current else f"without a stage (label {case.policy.stage_label!r})"
     )
+    wanted = f"stage {case.stage.name!r}" if case.stage.name else f"{case.label_selector}"
     return case.end(
         Reason.STAGE_NOT_REACHED,
-        f"workflow {case.workflow.key.name!r} is {place}; "
-        f"the request is for stage {case.stage.name!r}",
+        f"workflow {case.workflow.key.name!r} is {place}; the request is for {wanted}",
     )
 
 

@@ -10,8 +10,9 @@ How the candidates of a request stand, for a request that means stage S (stages 
 
 One There is the match, two are ambiguous; without one, an Ahead is waited for; only then do Resumed
 and Passed decide. A marker whose gate was started anew (``argo retry`` reuses node ids) or whose
-stage is repeatable does not count. Without a stage, every live workflow without a marker for the
-event type is There.
+stage is repeatable does not count, and a workflow is never past a repeatable stage: it may come
+again. Without a stage, every live workflow without a marker for the event type is There, if its
+stage fits the selector.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from resumer.api.outcomes import Reason
 from resumer.api.resume import WorkflowResumeSpec
 from resumer.core import policies, selectors
 from resumer.core.policies import Policy, Stage
+from resumer.core.requirements import Requirement
 from resumer.core.workflows import Marker, WorkflowView
 
 
@@ -108,7 +110,7 @@ def candidates(
                 f"labelSelector asks for {selector}, but the request is for stage {stage!r}",
             )
         else:
-            yield _candidate(spec, workflow, policy, policy.stage(stage))
+            yield _candidate(spec, workflow, policy, policy.stage(stage), of_stage)
 
 
 def _mismatch(
@@ -139,7 +141,11 @@ def _mismatch(
 
 
 def _candidate(
-    spec: WorkflowResumeSpec, workflow: WorkflowView, policy: Policy, stage: Stage
+    spec: WorkflowResumeSpec,
+    workflow: WorkflowView,
+    policy: Policy,
+    stage: Stage,
+    of_stage: Sequence[Requirement],
 ) -> Candidate:
     marker = workflow.markers.get(marker_key(stage.name, spec.correlation_data.event_type))
     if marker is not None and not _counts(marker, workflow, stage):
@@ -149,7 +155,7 @@ def _candidate(
     elif workflow.finished:
         standing = Standing.PASSED
     else:
-        standing = _standing(workflow, policy, stage)
+        standing = _standing(workflow, policy, stage, of_stage)
     return Candidate(workflow, policy, stage, standing, marker)
 
 
@@ -160,10 +166,19 @@ def _counts(marker: Marker, workflow: WorkflowView, stage: Stage) -> bool:
     return gate is None or not gate.is_open or gate.started_at == marker.started_at
 
 
-def _standing(workflow: WorkflowView, policy: Policy, stage: Stage) -> Standing:
+def _standing(
+    workflow: WorkflowView, policy: Policy, stage: Stage, of_stage: Sequence[Requirement]
+) -> Standing:
     current = stages_of(workflow, policy)
-    if not stage.name or stage.name in current:
+    if not stage.name:
+        # No one stage is meant, but the selector may still leave only some.
+        labels = [{policy.stage_label: item} for item in current] or [{}]
+        fits = any(all(item.matches(label) for item in of_stage) for label in labels)
+        return Standing.THERE if fits else Standing.AHEAD
+    if stage.name in current:
         return Standing.THERE
+    if stage.repeatable:
+        return Standing.AHEAD
     wanted = policy.position(stage.name)
     places = [policy.position(item) for item in current]
     known = [place for place in places if place is not None]

@@ -27,6 +27,8 @@ MAX_UNPACKED: Final = 64 * 1024 * 1024
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _GZIP_FORMAT: Final = 16 + zlib.MAX_WBITS
+_MEMBERS: Final = 16
+"""Argo writes one."""
 _PIECE: Final = 1024 * 1024
 # A block of zstd unfolds 4 bytes into 128 KiB, and its decoder has no limit on the output of a
 # call: small pieces of input keep what one call can yield near 8 MiB.
@@ -80,7 +82,9 @@ def _format(packed: bytes) -> tuple[str, Iterator[bytes]]:
 
 
 def _gunzip(packed: bytes) -> Iterator[bytes]:
+    members = 0
     while packed:  # Several gzip members one after the other are one content.
+        members = _counted(members)
         decoder = zlib.decompressobj(wbits=_GZIP_FORMAT)
         while not decoder.eof:
             piece = decoder.decompress(packed, _PIECE)
@@ -93,7 +97,9 @@ def _gunzip(packed: bytes) -> Iterator[bytes]:
 
 def _unzstd(packed: bytes) -> Iterator[bytes]:
     source = zstandard.ZstdDecompressor(max_window_size=MAX_UNPACKED)
+    members = 0
     while packed:  # Several zstd frames one after the other are one content.
+        members = _counted(members)
         decoder = source.decompressobj()
         position = 0
         while not decoder.eof:
@@ -102,6 +108,13 @@ def _unzstd(packed: bytes) -> Iterator[bytes]:
             yield decoder.decompress(packed[position : position + _ZSTD_INPUT])
             position += _ZSTD_INPUT
         packed = decoder.unused_data + packed[position:]
+
+
+def _counted(members: int) -> int:
+    """One member more; each costs a copy of all that follow, so tiny ones are limited."""
+    if members >= _MEMBERS:
+        raise MalformedWorkflowError(f"status.compressedNodes has more than {_MEMBERS} members")
+    return members + 1
 
 
 def _unbrotli(packed: bytes) -> Iterator[bytes]:

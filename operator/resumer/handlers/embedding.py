@@ -17,10 +17,7 @@ from typing import Any
 
 import kopf
 
-from resumer.adapters import argo
 from resumer.adapters.connection import Connection
-from resumer.api import constants
-from resumer.api.outcomes import Phase
 from resumer.factory import Services
 from resumer.handlers import watching
 from resumer.settings import Settings
@@ -71,7 +68,7 @@ class _Pauses:
             pause = min(_LONGEST_PAUSE, pause * 2)
 
 
-def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
+def kopf_settings() -> kopf.OperatorSettings:
     """The settings of kopf for this operator."""
     chosen = kopf.OperatorSettings()
     chosen.persistence.progress_storage = _NoProgress()
@@ -83,10 +80,6 @@ def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     chosen.queueing.idle_timeout = 0.5
     chosen.peering.standalone = True
     chosen.networking.error_backoffs = _Pauses()
-    live = f"status.phase!={Phase.SUCCEEDED},status.phase!={Phase.FAILED}"
-    ours = argo.instance_selector(settings.instance_id)
-    chosen.watching.field_selectors[constants.GROUP, constants.RESUME_PLURAL] = live
-    chosen.watching.label_selectors[constants.GROUP, constants.RESUME_PLURAL] = ours
     return chosen
 
 
@@ -105,7 +98,7 @@ async def watch(
 
     await kopf.operator(
         registry=registry,
-        settings=kopf_settings(settings),
+        settings=kopf_settings(),
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,

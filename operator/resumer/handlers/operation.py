@@ -37,7 +37,7 @@ _POLL = 0.02
 _KINDS_INTERVAL = 1.0
 """Seconds between two looks whether all kinds are installed."""
 _SETTLED = 3
-"""Looks without a new object after which the first lists count as taken in."""
+"""Looks in a row at which every watch has to stand."""
 
 _log = structlog.get_logger(__name__)
 
@@ -117,7 +117,7 @@ async def _work(
     services.events.start()
     end_kopf = asyncio.Event()
     kopf_watch = asyncio.create_task(embedding.watch(settings, connection, services, end_kopf))
-    watches = {kopf_watch, *(asyncio.create_task(one.run()) for one in services.workflow_watches)}
+    watches = {kopf_watch, *(asyncio.create_task(one.run()) for one in services.watches)}
     others = {
         asyncio.create_task(_start_queue(services, connection.watches, stop, ready)),
         asyncio.create_task(services.cleaner.run()),
@@ -158,18 +158,18 @@ async def _start_queue(
     services: factory.Services, activity: WatchActivity, stop: asyncio.Event, ready: asyncio.Event
 ) -> None:
     """Starts the queue once every watch stands and all objects of the first lists are in."""
-    for one in services.workflow_watches:
+    for one in services.watches:
         await one.listed.wait()
-    known, quiet = -1, 0
-    while quiet < _SETTLED:
+    steady = 0
+    while steady < _SETTLED:  # kopf does not tell when its own first lists are in
         await asyncio.sleep(_POLL)
-        count = len(services.stores.requests)
-        quiet = quiet + 1 if count == known and not activity.missing() else 0
-        known = count
+        steady = 0 if activity.missing() else steady + 1
     _take_signals(stop)  # kopf took them when it started, and would not let reconciles end
     services.intake.start()
     ready.set()
-    _log.info("ready", workflows=len(services.stores.workflows), requests=known)
+    _log.info(
+        "ready", workflows=len(services.stores.workflows), requests=len(services.stores.requests)
+    )
 
 
 def _take_signals(stop: asyncio.Event) -> None:

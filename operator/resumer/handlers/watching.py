@@ -11,11 +11,11 @@ from resumer.api import constants
 from resumer.core.keys import Key
 from resumer.factory import Services
 
-BY_KOPF = (constants.RESUME_PLURAL, constants.POLICY_PLURAL, constants.BREAKER_PLURAL)
-"""The plurals of the kinds that kopf watches: ours, which are small."""
+BY_KOPF = (constants.POLICY_PLURAL, constants.BREAKER_PLURAL)
+"""The plurals of the kinds that kopf watches: few objects, which seldom change."""
 
-WATCHED = (*BY_KOPF, constants.WORKFLOW_PLURAL)
-"""The plurals of all watched kinds; `adapters.listwatch` says why Workflows are not kopf's."""
+WATCHED = (*BY_KOPF, constants.RESUME_PLURAL, constants.WORKFLOW_PLURAL)
+"""The plurals of all watched kinds; `adapters.listwatch` says why two of them are not kopf's."""
 
 _GONE = "DELETED"
 """Also sent for what no longer matches the watch's selector."""
@@ -24,13 +24,6 @@ _GONE = "DELETED"
 def register(registry: kopf.OperatorRegistry, services: Services) -> None:
     """Adds the handlers to a registry."""
     intake, governor = services.intake, services.governor
-
-    @kopf.on.event(constants.GROUP, constants.VERSION, constants.RESUME_PLURAL, registry=registry)
-    async def requests(event: kopf.RawEvent, **_: Any) -> None:
-        if event["type"] == _GONE:
-            intake.request_gone(_key(event))
-        else:
-            intake.request(event["object"])
 
     @kopf.on.event(constants.GROUP, constants.VERSION, constants.POLICY_PLURAL, registry=registry)
     async def policies(event: kopf.RawEvent, **_: Any) -> None:

@@ -61,6 +61,9 @@ class Cleaner:
                     await self._requests.delete(key, metadata.uid, metadata.resource_version)
                 except errors.PreconditionError:
                     continue
+                except errors.PermanentError as error:
+                    _log.warning("finished request not deleted", key=str(key), error=str(error))
+                    continue
                 deleted += 1
         if deleted:
             _log.info("finished requests deleted", count=deleted)

@@ -100,6 +100,12 @@ class Guard:
                 _log.warning(
                     "breaker not stored", stage=stage, namespace=namespace, error=str(error)
                 )
+                # Others may have changed it in memory meanwhile.
+                known, version = self._store.get(namespace, stage) or (known, version)
+                again = step(known)
+                if isinstance(again, Refused):
+                    return again
+                after = again
             self._store.put(namespace, stage, after, version)
             if after.state is not known.state:
                 self._telemetry.breaker_changed(namespace, stage, known.state, after.state)

@@ -12,7 +12,7 @@ happens meanwhile suffers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from resumer import ports
@@ -36,8 +36,23 @@ _CATCH_UP_LONGEST = 60.0
 class Intake:
     """Takes in objects."""
 
-    def __init__(self, stores: Stores, queue: KeyedQueue, clock: ports.Clock) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        queue: KeyedQueue,
+        clock: ports.Clock,
+        on_gone: Callable[[Key], None] | None = None,
+    ) -> None:
+        """Takes nothing in yet.
+
+        Args:
+            stores: Where it goes.
+            queue: Who is woken.
+            clock: The time, and chance.
+            on_gone: Is told of each request that is gone.
+        """
         self._stores = stores
+        self._on_gone = on_gone
         self._queue = queue
         self._clock = clock
         self._listed: set[Key] | None = set()
@@ -73,6 +88,8 @@ class Intake:
         """A WorkflowResume was deleted, or has finished and left the watch."""
         self._stores.requests.remove(key)
         self._queue.forget(key)
+        if self._on_gone is not None:
+            self._on_gone(key)
 
     def workflow(self, body: Mapping[str, Any]) -> None:
         """A live Workflow was created, changed, or listed."""

@@ -142,7 +142,8 @@ class Recorder:
                 self._untold[key] = ended
             raise
         self._reporter.decided(request, ended.facts, end, now, origin)
-        if not end.reason.outcome.terminal:
+        if not end.reason.outcome.terminal and self._stores.requests.get(key) is not None:
+            # Withdrawn meanwhile, it would be put back for good.
             self._stores.requests.put(body, now)
         return self._next_look(key, end, now)
 

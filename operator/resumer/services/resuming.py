@@ -55,6 +55,8 @@ class Reconciler:
         self._recorder = Recorder(stores, outside, reporter)
         self._defects: Counter[Key] = Counter()
         """Passes in a row that met a defect of ours."""
+        self._unsure: set[Key] = set()
+        """Keys whose last pass was broken off: what it did outside is not known."""
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass.
@@ -69,7 +71,7 @@ class Reconciler:
         """
         request = self._requests.get(key)
         if request is None:
-            self._recorder.forget(key)
+            self.forget(key)
             return None
         if isinstance(request, Unreadable):
             await self._recorder.refuse(key, request)
@@ -85,17 +87,25 @@ class Reconciler:
             try:
                 ended = await self._pass(key, request)
             except errors.ApiError:
+                self._unsure.add(key)
                 raise
             except Exception as defect:  # noqa: BLE001 - whatever it is, it must not stop the others
                 ended = await self._after_defect(key, request, defect)
         self._defects.pop(key, None)
+        self._unsure.discard(key)
         return ended
+
+    def forget(self, key: Key) -> None:
+        """Drops what is kept of a request that is gone."""
+        self._recorder.forget(key)
+        self._defects.pop(key, None)
+        self._unsure.discard(key)
 
     async def _pass(self, key: Key, request: WorkflowResume) -> float | None:
         if self._recorder.has_untold(key, request):
             return await self._recorder.tell_untold(key)
         # After a failed attempt its fate may be unknown: only a fresh look tells.
-        fresh = status.attempts_made(request.status) > 0
+        fresh = status.attempts_made(request.status) > 0 or key in self._unsure
         for _ in range(_ROUNDS):
             try:
                 seen = await self._gatherer.observe(key.namespace, request, fresh=fresh)

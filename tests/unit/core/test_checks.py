@@ -477,11 +477,11 @@ def test_of_several_workflows_the_policy_chooses(
     [
         a_workflow("other").in_stage("draft").created(-1),
         a_workflow("other").in_stage("release").created(-1),
-        at_review("other").marked().created(-1),
+        at_review("other").marked().created(-900),
         at_review("other").finished().created(-1),
         at_review("other").labelled(task="8").created(-1),
     ],
-    ids=["earlier", "later", "resumed", "finished", "of another task"],
+    ids=["earlier", "later", "older and resumed", "finished", "of another task"],
 )
 def test_a_workflow_elsewhere_makes_nothing_ambiguous_and_is_never_cancelled(
     other: WorkflowBuilder,
@@ -489,6 +489,50 @@ def test_a_workflow_elsewhere_makes_nothing_ambiguous_and_is_never_cancelled(
     policy = three_stages(ambiguity="NewestCancelOthers")
     order = order_of(decided(None, at_review(), other, policy=policy))
     assert (order.key.name, order.superseded) == ("play", ())
+
+
+@pytest.mark.parametrize("ambiguity", ["Newest", "NewestCancelOthers"])
+@pytest.mark.parametrize(
+    "newer",
+    [
+        at_review("new").created(-300).marked(),
+        at_review("new").created(-300).marked().finished(),
+    ],
+)
+def test_where_the_newest_is_meant_an_older_one_does_not_take_the_event_that_resumed_it(
+    ambiguity: str, newer: WorkflowBuilder
+) -> None:
+    found = decided(
+        None, at_review("older").created(-900), newer, policy=three_stages(ambiguity=ambiguity)
+    )
+    assert end_of(found)[0] is Reason.STAGE_ALREADY_RESUMED
+
+
+@pytest.mark.parametrize(
+    ("selector", "opens"),
+    [
+        ("current-stage in (draft,review)", True),
+        ("current-stage!=release", True),
+        ("current-stage in (draft,release)", False),
+        ("current-stage notin (review)", False),
+    ],
+)
+def test_without_a_stage_the_selector_still_has_to_fit_the_stage(
+    selector: str, opens: bool
+) -> None:
+    request = a_request().selecting(f"task-id,{selector}")
+    request.with_spec(targetStage=None, correlationData={"taskId": "7", "eventType": "of-no-stage"})
+    found = decided(request, at_review())
+    assert (word(found) == "Resume wait") is opens
+    if not opens:
+        assert end_of(found)[0] is Reason.STAGE_NOT_REACHED
+
+
+def test_a_workflow_is_never_past_a_stage_that_it_may_come_to_again() -> None:
+    beyond = a_workflow().in_stage("release")
+    assert end_of(decided(None, beyond))[0] is Reason.STAGE_PASSED
+    again = decided(None, beyond, policy=three_stages(repeatable=True))
+    assert end_of(again)[0] is Reason.STAGE_NOT_REACHED
 
 
 def test_an_earlier_workflow_is_waited_for_although_a_finished_one_matches() -> None:

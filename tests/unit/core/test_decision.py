@@ -240,7 +240,7 @@ def test_what_does_not_end_on_the_watch_needs_no_read(
 def test_workflows_are_read_before_one_is_chosen_or_cancelled(ambiguity: str) -> None:
     policy = three_stages(ambiguity=ambiguity)
     found = decided(None, at_review("a"), at_review("b"), policy=policy, fresh=False)
-    assert found.what == Look("several workflows match, and by now some may have gone on")
+    assert found.what == Look("another workflow of the task may be newer, or have gone on")
 
 
 # --- facts ---------------------------------------------------------------------------------------

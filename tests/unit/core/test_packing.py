@@ -179,3 +179,9 @@ def test_any_bytes_are_nodes_or_refused(magic: bytes, rest: bytes) -> None:
     except MalformedWorkflowError:
         return
     assert isinstance(nodes, dict)
+
+
+@pytest.mark.parametrize("name", ["gzip", "zstd"])
+def test_many_tiny_members_are_refused_because_each_costs_a_copy_of_the_rest(name: str) -> None:
+    with pytest.raises(MalformedWorkflowError, match="more than 16 members"):
+        packing.decode(text(PACKERS[name](b"") * 1000))

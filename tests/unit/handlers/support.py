@@ -32,13 +32,13 @@ class FakeActivity:
 
 
 def services(
-    operator: Operator, *, client: Any = None, workflow_watches: tuple[FakeListWatch, ...] = ()
+    operator: Operator, *, client: Any = None, watches: tuple[FakeListWatch, ...] = ()
 ) -> Services:
     """The services; what is not given is not there, and whoever uses it fails."""
     requests = fakes.FakeRequests(operator.world.api, operator.world.faults)
     return Services(
         client=cast(KubeClient, client),
-        workflow_watches=cast("tuple[ListWatch, ...]", workflow_watches),
+        watches=cast("tuple[ListWatch, ...]", watches),
         stores=operator.stores,
         queue=operator.queue,
         intake=operator.intake,

@@ -10,14 +10,13 @@ import pytest
 
 from resumer.api import constants
 from resumer.handlers import embedding
-from resumer.settings import Settings
 from tests import builders
 
 RESUMES = (constants.GROUP, constants.RESUME_PLURAL)
 
 
 def test_nothing_is_stored_on_objects_and_nothing_is_kept_of_them() -> None:
-    persistence = embedding.kopf_settings(Settings()).persistence
+    persistence = embedding.kopf_settings().persistence
     progress: Any = persistence.progress_storage
     diffs: Any = persistence.diffbase_storage
     body, patch = builders.a_request().build(), kopf.Patch()
@@ -35,7 +34,7 @@ def test_nothing_is_stored_on_objects_and_nothing_is_kept_of_them() -> None:
 
 
 def test_what_kopf_does_beyond_watching_is_off() -> None:
-    settings = embedding.kopf_settings(Settings())
+    settings = embedding.kopf_settings()
     assert settings.scanning.disabled
     assert settings.peering.standalone
     assert not settings.posting.enabled
@@ -43,21 +42,8 @@ def test_what_kopf_does_beyond_watching_is_off() -> None:
 
 
 def test_the_pauses_of_a_broken_watch_grow_to_a_bound_never_end_and_begin_anew() -> None:
-    pauses: Any = embedding.kopf_settings(Settings()).networking.error_backoffs
+    pauses: Any = embedding.kopf_settings().networking.error_backoffs
     for _ in range(2):
         first = list(itertools.islice(iter(pauses), 500))
         assert first[:4] == pytest.approx([0.1, 0.2, 0.4, 0.8])
         assert set(first[10:]) == {10.0}
-
-
-@pytest.mark.parametrize(
-    ("instance", "labels"),
-    [
-        ("", "!workflows.argoproj.io/controller-instanceid"),
-        ("blue", "workflows.argoproj.io/controller-instanceid=blue"),
-    ],
-)
-def test_only_unfinished_requests_of_our_instance_are_watched(instance: str, labels: str) -> None:
-    watching = embedding.kopf_settings(Settings(instance_id=instance)).watching
-    assert watching.field_selectors[RESUMES] == "status.phase!=Succeeded,status.phase!=Failed"
-    assert watching.label_selectors[RESUMES] == labels

@@ -66,19 +66,18 @@ def test_the_queue_starts_when_all_first_lists_are_in_and_not_before() -> None:
         operator = world.start(watching=False)
         workflows, activity = support.FakeListWatch(), support.FakeActivity()
         ready = asyncio.Event()
-        services = support.services(operator, workflow_watches=(workflows,))
+        services = support.services(operator, watches=(workflows,))
         starting = asyncio.create_task(
             operation._start_queue(services, cast(WatchActivity, activity), asyncio.Event(), ready)
         )
         await asyncio.sleep(5)
         workflows.listed.set()
         await asyncio.sleep(5)
-        activity.absent.clear()
         for number in range(20):
             operator.intake.request(builders.a_request(f"wake-{number}").build())
-            await asyncio.sleep(0.03)
         assert not ready.is_set()
         assert world.telemetry.passes == []
+        activity.absent.clear()
 
         await asyncio.wait_for(starting, 1.0)
         await asyncio.sleep(1)

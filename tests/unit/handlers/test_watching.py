@@ -60,39 +60,16 @@ def a_breaker() -> builders.Json:
     }
 
 
-def test_every_kind_is_watched_and_those_of_ours_by_kopf(scene: Scene) -> None:
+def test_every_kind_is_watched_and_kopf_has_those_that_it_says(scene: Scene) -> None:
     handled = {
         one.selector.any_name
         for one in scene.registry._watching.get_all_handlers()
         if one.selector is not None
     }
     assert handled == set(watching.BY_KOPF)
-    assert set(watching.WATCHED) == {*watching.BY_KOPF, constants.WORKFLOW_PLURAL}
+    others = {constants.WORKFLOW_PLURAL, constants.RESUME_PLURAL}
+    assert set(watching.WATCHED) == {*watching.BY_KOPF, *others}
     assert len(watching.WATCHED) == 4
-
-
-@pytest.mark.parametrize("kind", [None, "ADDED", "MODIFIED"])
-async def test_a_request_is_taken_in_until_it_leaves(scene: Scene, kind: str | None) -> None:
-    body = builders.a_request("wake").build()
-    await scene.tell(constants.RESUME_PLURAL, kind, body)
-    assert scene.operator.stores.requests.get(key("wake")) is not None
-    await scene.tell(constants.RESUME_PLURAL, "DELETED", body)
-    assert scene.operator.stores.requests.get(key("wake")) is None
-
-
-async def test_a_request_that_is_finished_and_leaves_may_come_again_by_its_name(
-    scene: Scene,
-) -> None:
-    body = builders.a_request("wake").build()
-    await scene.tell(constants.RESUME_PLURAL, "ADDED", body)
-    scene.operator.stores.requests.finish(key("wake"))
-    await scene.tell(constants.RESUME_PLURAL, "MODIFIED", body)
-    assert scene.operator.stores.requests.get(key("wake")) is None
-    await scene.tell(constants.RESUME_PLURAL, "DELETED", body)
-    again = builders.a_request("wake").build()
-    again["metadata"]["uid"] = "another"
-    await scene.tell(constants.RESUME_PLURAL, "ADDED", again)
-    assert scene.operator.stores.requests.get(key("wake")) is not None
 
 
 async def test_a_policy_comes_into_force_and_goes(scene: Scene) -> None:
