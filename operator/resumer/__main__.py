@@ -18,7 +18,7 @@ def main() -> None:
 
 def operate(settings: Settings) -> int:
     """Starts the operator; imported only here, as ``--help`` should not take a second."""
-    from resumer.handlers import operation  # noqa: PLC0415
+    from resumer.handlers import operation  # noqa: PLC0415 - see above
 
     return operation.run(settings)
 

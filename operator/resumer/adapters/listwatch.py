@@ -141,7 +141,7 @@ class ListWatch:
         self._known.add(key)
         try:
             self._on_object(body)
-        except Exception:  # noqa: BLE001 - whatever it is
+        except Exception:  # noqa: BLE001 - the others must go on
             # One object that nobody can read must not end the watch of all the others.
             _log.exception("object not taken in", path=self._at, object=str(key))
         return key

@@ -70,7 +70,7 @@ def explain(  # noqa: PLR0913 - one argument per option is how typer reads them
         namespaces=(namespace,), kubeconfig=kubeconfig, context=context, instance_id=instance_id
     )
     from resumer import factory  # noqa: PLC0415 - --help and a mistake should be quick
-    from resumer.cli import explained  # noqa: PLC0415
+    from resumer.cli import explained  # noqa: PLC0415 - as above
 
     try:
         found = asyncio.run(factory.explain(chosen, manifest if manifest is not None else name))

@@ -229,7 +229,7 @@ def run(  # noqa: PLR0913 - one argument per option is how typer reads them
         stale_seconds=stale_seconds,
     )
     # Here and not above: --help and a mistake should be quick.
-    from resumer.telemetry import logs  # noqa: PLC0415
+    from resumer.telemetry import logs  # noqa: PLC0415 - not for --help
 
     logs.configure(chosen.log_format, chosen.log_level)
     try:

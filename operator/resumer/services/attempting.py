@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 import structlog
 
 from resumer import errors, ports
+from resumer.api import base
 from resumer.api.outcomes import Outcome, Reason
-from resumer.api.resume import Attempt, WorkflowResume
+from resumer.api.resume import MAX_ATTEMPT_MESSAGE, Attempt, WorkflowResume
 from resumer.core import backoff, checks, decision, orders, status
 from resumer.core.observation import Decision, End, Facts, ResumeOrder
 from resumer.services.gathering import Gatherer
@@ -143,7 +144,7 @@ class Attempter:
             end_time=self._out.clock.now(),
             outcome=end.reason.outcome,
             reason=str(end.reason),
-            message=end.message[:512],
+            message=base.truncate(end.message, MAX_ATTEMPT_MESSAGE),
         )
 
     def _assume(self, facts: Facts, order: ResumeOrder) -> None:
