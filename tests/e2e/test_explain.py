@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.e2e.support import manifests
-from tests.e2e.support.home import Home
+from tests.e2e.support.home import RESUME, Home
 
 
 def explain(home: Home, *arguments: str, manifest: Mapping[str, Any] | None = None) -> str:
@@ -38,10 +38,12 @@ def run(
 def test_a_manifest_that_would_resume_is_told_so_and_the_gate_stays_closed(home: Home) -> None:
     home.submit(manifests.workflow("would", task="91"))
     before = home.workflow("would")
-    shown = explain(home, manifest=manifests.resume("would", task="91"))
+    request = manifests.resume("would", task="91")
+    shown = explain(home, manifest=request)
     assert "It would resume now: wait of workflow would." in shown
     assert home.workflow("would") == before
-    assert home.cluster.list_all("WorkflowResume", home.namespace) == []
+    stored = [one["metadata"]["name"] for one in home.cluster.list_all(RESUME, home.namespace)]
+    assert request["metadata"]["name"] not in stored
 
 
 def test_each_check_is_shown_up_to_the_one_that_stops(home: Home) -> None:
