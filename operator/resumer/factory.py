@@ -11,6 +11,7 @@ from resumer.adapters import argo, breakers, events, kube, policies, reading, re
 from resumer.adapters.clock import SystemClock
 from resumer.adapters.connection import Connection
 from resumer.adapters.listwatch import ListWatch
+from resumer.adapters.timekeeping import Timekeeper
 from resumer.adapters.watches import WatchActivity
 from resumer.api import constants
 from resumer.api.outcomes import Phase
@@ -131,7 +132,11 @@ async def explain(settings: Settings, request: str | Mapping[str, Any]) -> Expla
     clock, namespace = SystemClock(), settings.namespaces[0]
     activity = WatchActivity((), namespaces=(), now=clock.monotonic())
     connection = await Connection.open(
-        clock, activity, kubeconfig=settings.kubeconfig, context=settings.context
+        clock,
+        activity,
+        kubeconfig=settings.kubeconfig,
+        context=settings.context,
+        timekeeper=Timekeeper(clock),
     )
     try:
         client = connection.client(timeout=settings.request_timeout, max_connections=4)

@@ -15,7 +15,7 @@ import aiohttp
 
 import resumer
 from resumer import ports
-from resumer.adapters import credentials, kube, watches
+from resumer.adapters import credentials, kube, timekeeping, watches
 
 _LOGIN_PAUSE: Final = 1.0
 _LOGIN_PAUSE_LIMIT: Final = 30.0
@@ -29,8 +29,12 @@ class Connection:
         clock: ports.Clock,
         access: credentials.Credentials,
         watch_activity: watches.WatchActivity,
+        timekeeper: timekeeping.Timekeeper | None = None,
     ) -> None:
         """Use `open`."""
+        self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = (
+            (access,) if timekeeper is None else (access, timekeeper)
+        )
         self._clock = clock
         self._access = access
         self._sessions: list[aiohttp.ClientSession] = []
@@ -46,6 +50,7 @@ class Connection:
         *,
         kubeconfig: str = "",
         context: str = "",
+        timekeeper: timekeeping.Timekeeper | None = None,
     ) -> Connection:
         """Reads the configuration; the first connection is made by the first call.
 
@@ -54,12 +59,13 @@ class Connection:
             watch_activity: Sees the streams of `watch_session`.
             kubeconfig: As for `Credentials.load`.
             context: As for `Credentials.load`.
+            timekeeper: Sees the times of all answers.
 
         Raises:
             SettingsError: There is no configuration, or it cannot be understood.
         """
         access = await credentials.Credentials.load(clock, kubeconfig=kubeconfig, context=context)
-        return cls(clock, access, watch_activity)
+        return cls(clock, access, watch_activity, timekeeper)
 
     @property
     def server(self) -> str:
@@ -127,7 +133,7 @@ class Connection:
                 # both sides more than it saves.
                 "Accept-Encoding": "identity",
             },
-            middlewares=(self._access,),
+            middlewares=self._middlewares,
             proxy=self._access.proxy,
             response_class=response_class,
         )

@@ -22,6 +22,7 @@ from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from resumer.api.breaker import BreakerState
+from resumer.core import instants
 
 PROBE_SECONDS: Final = 60
 """How long a probe is waited for: as long as one resume's attempts may take together."""
@@ -98,7 +99,8 @@ def admit(
         case BreakerState.CLOSED:
             return Admitted(breaker, probe=False)
         case BreakerState.OPEN:
-            if breaker.open_until is not None and now < breaker.open_until:
+            ahead = instants.is_ahead(breaker.opened_at, now)
+            if breaker.open_until is not None and now < breaker.open_until and not ahead:
                 return Refused(breaker.open_until)
             half_open = dataclasses.replace(
                 breaker, state=BreakerState.HALF_OPEN, last_transition_at=now
@@ -168,7 +170,11 @@ def on_ignored(breaker: Breaker, holder: str) -> Breaker:
 def _probe(
     breaker: Breaker, settings: BreakerSettings, holder: str, now: datetime
 ) -> Admitted | Refused:
-    others = tuple(probe for probe in _others(breaker, holder) if now < probe.expires_at)
+    others = tuple(
+        probe
+        for probe in _others(breaker, holder)
+        if now < probe.expires_at and not instants.is_ahead(probe.claimed_at, now)
+    )
     if len(others) >= settings.half_open_calls:
         return Refused(min(probe.expires_at for probe in others))
     probes = (*others, Probe(holder, now))

@@ -23,6 +23,7 @@ from resumer import errors, factory
 from resumer.adapters import kinds
 from resumer.adapters.clock import SystemClock
 from resumer.adapters.connection import Connection
+from resumer.adapters.timekeeping import Timekeeper
 from resumer.adapters.watches import WatchActivity
 from resumer.handlers import embedding, watching
 from resumer.settings import Settings
@@ -66,7 +67,11 @@ async def _operate(settings: Settings) -> int:
         watching.WATCHED, namespaces=settings.namespaces, now=clock.monotonic()
     )
     connection = await Connection.open(
-        clock, activity, kubeconfig=settings.kubeconfig, context=settings.context
+        clock,
+        activity,
+        kubeconfig=settings.kubeconfig,
+        context=settings.context,
+        timekeeper=Timekeeper(clock),
     )
     metrics = Metrics(watch_ages=lambda: activity.ages(clock.monotonic()))
     services = factory.build(settings, connection, clock, metrics)

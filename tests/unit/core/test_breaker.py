@@ -39,6 +39,18 @@ def probed(state: Breaker, holder: str, now: datetime) -> Breaker:
     return answer.breaker
 
 
+@pytest.mark.parametrize(("seconds", "holds"), [(20, True), (31, False), (3600, False)])
+def test_what_was_noted_before_the_clock_was_put_back_holds_nobody_longer(
+    seconds: int, holds: bool
+) -> None:
+    noted = at(seconds)
+    open_ = Breaker(BreakerState.OPEN, 3, noted, noted + timedelta(seconds=30))
+    assert isinstance(breaker.admit(open_, SETTINGS, "a", START), Refused) is holds
+    probes = (Probe("x", noted), Probe("y", noted))
+    half = Breaker(BreakerState.HALF_OPEN, 3, probes=probes)
+    assert isinstance(breaker.admit(half, SETTINGS, "a", START), Refused) is holds
+
+
 def test_the_default_settings_are_those_of_the_requirements() -> None:
     settings = BreakerSettings()
     assert (settings.failure_threshold, settings.open_seconds, settings.half_open_calls) == (
