@@ -195,6 +195,7 @@ class WorkflowBuilder:
     def gate(
         self,
         name: str = "wait",
+        /,
         *,
         template: str = "approve",
         phase: str = "Running",

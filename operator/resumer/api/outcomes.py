@@ -150,7 +150,7 @@ class Reason(enum.StrEnum):
     WORKFLOW_FINISHED = (
         "WorkflowFinished",
         Outcome.LATE,
-        "Only finished workflows match the request.",
+        "Only workflows match the request that have finished or are being terminated.",
     )
     STAGE_PASSED = (
         "StagePassed",

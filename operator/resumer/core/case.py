@@ -79,6 +79,7 @@ class Case:
             validated=self.validated,
             resumed_by=self.resumed_by,
             deadline=self.deadline,
+            superseded=self.superseded,
         )
 
     def but(self, **changes: Any) -> Case:

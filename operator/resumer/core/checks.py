@@ -18,6 +18,7 @@ from resumer.core import (
     correlation,
     events,
     gates,
+    instants,
     orders,
     policies,
     rules,
@@ -30,7 +31,7 @@ from resumer.core.correlation import Candidate, Mismatch, Standing
 from resumer.core.gates import Misfit, Wanted
 from resumer.core.observation import End
 from resumer.core.policies import Stage
-from resumer.core.workflows import Gate, NodeStorage
+from resumer.core.workflows import Gate, NodeStorage, WorkflowView
 from resumer.errors import InvalidError
 
 _NAMED = 5
@@ -52,7 +53,12 @@ def recorded(case: Case) -> Case | Stop:
                 or case.policy
             )
             stage = policy.stage(correlation.target_stage(case.spec, policy, case.label_selector))
-            found = case.chosen(Candidate(workflow, policy, stage, Standing.RESUMED, marker))
+            mine = Candidate(workflow, policy, stage, Standing.RESUMED, marker)
+            found = case.chosen(mine)
+            if stage.ambiguity is Ambiguity.NEWEST_CANCEL_OTHERS:
+                if not case.seen.fresh:
+                    return found.look("older workflows of the task may be left to terminate")
+                found = found.but(superseded=_older_than(mine, case))
             whole = marker is not None and marker.is_whole_workflow
             return found.but(gates=opened, validated=True).end(
                 Reason.WORKFLOW_UNSUSPENDED if whole else Reason.GATE_OPENED,
@@ -198,7 +204,7 @@ def at_gate(case: Case) -> Case | Stop:
     wanted = Wanted(case.node_selector, case.stage, case.policy)
     found = gates.open_gates(case.workflow, wanted)
     if not found:
-        if case.workflow.suspended and not wanted.named:
+        if case.workflow.suspended and not wanted.named and not case.workflow.shutdown:
             return case.but(lift_suspend=True)
         return _no_gate(case, wanted)
     if len(found) > 1 and not case.spec.all_gates:
@@ -208,7 +214,7 @@ def at_gate(case: Case) -> Case | Stop:
             f"{names(gate.display_name for gate in found)}; "
             "name one with nodeFieldSelector, or say allGates: true",
         )
-    late = next((gate for gate in found if _opened_after(gate, case.deadline)), None)
+    late = next((gate for gate in found if _opened_after(gate, case.deadline, case.now)), None)
     if late is not None:
         return case.end(
             Reason.DEADLINE_EXCEEDED,
@@ -276,6 +282,8 @@ def attempt_due(case: Case) -> Case | Stop:
     if due is None or due <= case.now:
         return case
     last = status.attempts[-1] if status.attempts else None
+    if last is not None and instants.is_ahead(last.end_time, case.now):
+        return case
     limited = last is not None and last.reason == Reason.RATE_LIMITED
     return case.end(
         Reason.RATE_LIMITED if limited else Reason.API_UNAVAILABLE,
@@ -311,6 +319,15 @@ def opened_message(workflow: str, opened: Sequence[Gate], *, whole: bool) -> str
         return f"lifted spec.suspend of workflow {workflow!r}"
     gates_opened = names(gate.display_name for gate in opened)
     return f"opened {gates_opened or 'the gate'} of workflow {workflow!r}"
+
+
+def _older_than(mine: Candidate, case: Case) -> tuple[WorkflowView, ...]:
+    """The workflows that a request has superseded by resuming a newer one."""
+    found = correlation.candidates(
+        case.spec, case.label_selector, case.seen.workflows, case.seen.policies
+    )
+    groups = _by_standing(item for item in found if isinstance(item, Candidate))
+    return tuple(item.workflow for item in groups[Standing.THERE] if _age(item) < _age(mine))
 
 
 def _age(candidate: Candidate) -> tuple[str, str]:
@@ -390,6 +407,11 @@ def _resumed_before(case: Case) -> Stop:
 
 def _late(case: Case) -> Stop:
     workflow = case.workflow
+    if workflow.terminated and not workflow.finished:
+        return case.end(
+            Reason.WORKFLOW_FINISHED,
+            f"workflow {workflow.key.name!r} is being terminated (spec.shutdown)",
+        )
     if workflow.finished:
         return case.end(
             Reason.WORKFLOW_FINISHED,
@@ -407,9 +429,14 @@ def _no_gate(case: Case, wanted: Wanted) -> Stop:
     opened = None if case.stage.repeatable else gates.opened_gate(case.workflow, wanted)
     if opened is None:
         which = "matching gate" if wanted.named else "gate"
-        return case.end(
-            Reason.GATE_NOT_OPEN, f"no {which} of workflow {case.workflow.key.name!r} is suspended"
-        )
+        name = repr(case.workflow.key.name)
+        if case.workflow.shutdown:
+            message = (
+                f"workflow {name} is being stopped, and no {which} in its exit handler is suspended"
+            )
+        else:
+            message = f"no {which} of workflow {name} is suspended"
+        return case.end(Reason.GATE_NOT_OPEN, message)
     by = orders.opener(opened)
     return case.but(resumed_by=by).end(
         Reason.GATE_ALREADY_OPENED,
@@ -431,9 +458,10 @@ def _judged(case: Case) -> Case | Stop:
     )
 
 
-def _opened_after(gate: Gate, deadline: datetime) -> bool:
+def _opened_after(gate: Gate, deadline: datetime, now: datetime) -> bool:
+    # It is open now, even if the clock of Argo's controller is ahead.
     opened = workflows.moment(gate.started_at)
-    return opened is not None and opened > deadline
+    return opened is not None and min(opened, now) > deadline
 
 
 def _description(case: Case) -> str:

@@ -6,7 +6,7 @@ How the candidates of a request stand, for a request that means stage S (stages 
     B  label S, no marker for S         There     the one we look for
     C  marker for S                     Resumed   an earlier request was here; this one comes twice
     D  label T                          Passed    the event is late
-    E  finished                         Passed    (with a marker for S: Resumed)
+    E  finished, or being terminated    Passed    (with a marker for S: Resumed)
 
 One There is the match, two are ambiguous; without one, an Ahead is waited for; only then do Resumed
 and Passed decide. A marker whose gate was started anew (``argo retry`` reuses node ids) or whose
@@ -152,7 +152,7 @@ def _candidate(
         marker = None
     if marker is not None:
         standing = Standing.RESUMED
-    elif workflow.finished:
+    elif workflow.finished or workflow.terminated:
         standing = Standing.PASSED
     else:
         standing = _standing(workflow, policy, stage, of_stage)

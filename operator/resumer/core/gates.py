@@ -64,7 +64,11 @@ class Wanted:
 
 def open_gates(workflow: WorkflowView, wanted: Wanted) -> tuple[Gate, ...]:
     """The gates that wait and that the request means, in the order of their names."""
-    found = (gate for gate in workflow.gates if gate.is_open and wanted.matches(gate))
+    found = (
+        gate
+        for gate in workflow.gates
+        if gate.is_open and workflow.leads_on(gate) and wanted.matches(gate)
+    )
     return tuple(sorted(found, key=lambda gate: (gate.name, gate.id)))
 
 

@@ -51,6 +51,9 @@ class Facts:
     """Who opened the gate, where somebody did."""
     deadline: datetime | None = None
     """Until when an early event waits."""
+    superseded: tuple[WorkflowView, ...] = ()
+    """Older workflows of the task, to be terminated once the newest is resumed (ambiguity
+    ``NewestCancelOthers``)."""
 
 
 NOTHING = Facts(BUILT_IN, BUILT_IN.fallback)
@@ -81,6 +84,8 @@ class ResumeOrder:
     gates: tuple[GateOrder, ...]
     lift_suspend: bool
     """Also, or only, remove ``spec.suspend``."""
+    shutdown: str | None
+    """The ``spec.shutdown`` that must still be there; None: none."""
     labels: Mapping[str, str]
     stale_labels: tuple[str, ...]
     """Labels of an earlier actor, to be removed."""
@@ -92,8 +97,6 @@ class ResumeOrder:
     has_outputs: bool
     exported: tuple[str, ...] | None
     """As in the view: where exported values have to go."""
-    superseded: tuple[WorkflowView, ...] = ()
-    """Older workflows of the same task to terminate first (ambiguity ``NewestCancelOthers``)."""
 
 
 @dataclass(frozen=True, slots=True)

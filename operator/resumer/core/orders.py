@@ -50,6 +50,7 @@ def build(case: Case) -> ResumeOrder:
             for gate, fills in gates
         ),
         lift_suspend=case.lift_suspend,
+        shutdown=workflow.shutdown,
         labels=labels,
         stale_labels=tuple(
             key for key in of_actors if key in workflow.labels and key not in labels
@@ -68,7 +69,6 @@ def build(case: Case) -> ResumeOrder:
         has_labels=workflow.has_labels,
         has_outputs=workflow.has_outputs,
         exported=workflow.exported,
-        superseded=case.superseded,
     )
 
 

@@ -84,6 +84,8 @@ def _changes_of_gate(gate: GateOrder, finished_at: str) -> Iterator[Operation]:
 
 
 def _tests_of_workflow(order: ResumeOrder) -> Iterator[Operation]:
+    # Shut down meanwhile, it would not go on from the gate.
+    yield _test("/spec/shutdown", order.shutdown)
     if order.lift_suspend:
         yield _test("/spec/suspend", True)
     if not order.has_annotations:

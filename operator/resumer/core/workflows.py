@@ -30,6 +30,11 @@ FINISHED_PHASES = frozenset({"Succeeded", "Failed", "Error"})
 RUNNING = "Running"
 SUCCEEDED = "Succeeded"
 
+STOP, TERMINATE = "Stop", "Terminate"
+"""What ``spec.shutdown`` can say: end all but the exit handlers, or all."""
+
+_EXIT_HANDLER = ".onExit"
+"""In the names of the nodes of exit handlers (``GenerateOnExitNodeName``); no other name has it."""
 _MAX_INLINE = 8
 """How deep inline templates within inline templates are followed."""
 _INPUT_REFERENCE = re.compile(r"\{\{\s*inputs\.parameters\.([A-Za-z0-9_-]+)\s*\}\}")
@@ -174,6 +179,8 @@ class WorkflowView:
     finished: bool
     suspended: bool
     """``spec.suspend`` is true."""
+    shutdown: str | None
+    """``spec.shutdown``: `STOP`, `TERMINATE`; None where it is not there."""
     storage: NodeStorage
     unpacked: bool
     """True if the gates are known: with plain node status always, with compressed if unpacked."""
@@ -190,6 +197,21 @@ class WorkflowView:
     """A checksum of compressed node status: it tells that gates changed which are not unpacked."""
     problem: str = ""
     """Why the Workflow cannot be resumed safely, or empty."""
+
+    @property
+    def terminated(self) -> bool:
+        """True if Argo is to end it at once: no gate of it leads anywhere any more."""
+        return self.shutdown == TERMINATE
+
+    def leads_on(self, gate: Gate) -> bool:
+        """True unless the workflow is being shut down and Argo will fail this gate.
+
+        Exit handlers run to their end when a workflow is stopped (``ShouldExecute``,
+        workflow_types.go).
+        """
+        if self.shutdown == STOP:
+            return _EXIT_HANDLER in gate.name
+        return not self.terminated
 
     def gate(self, node_id: str) -> Gate | None:
         """The gate with this node id."""
@@ -209,11 +231,14 @@ def view(body: Mapping[str, Any], *, unpack: bool = False) -> WorkflowView:
     phase = _text(status.get("phase"))
     storage = _storage(status)
     outputs = status.get("outputs")
+    shutdown = _map(body.get("spec")).get("shutdown")
     gates: tuple[Gate, ...] = ()
     problem = ""
     unpacked = storage is NodeStorage.PLAIN or (unpack and storage is NodeStorage.COMPRESSED)
     try:
         _require_outputs(outputs)
+        if shutdown is not None and not isinstance(shutdown, str):
+            raise MalformedWorkflowError(f"spec.shutdown is {_kind(shutdown)}, not text")
         if unpacked:
             gates = tuple(_gates(body, nodes(body)))
     except MalformedWorkflowError as error:
@@ -227,6 +252,7 @@ def view(body: Mapping[str, Any], *, unpack: bool = False) -> WorkflowView:
         phase=phase,
         finished=labels.get(constants.LABEL_COMPLETED) == "true" or phase in FINISHED_PHASES,
         suspended=_map(body.get("spec")).get("suspend") is True,
+        shutdown=shutdown if isinstance(shutdown, str) else None,
         storage=storage,
         packed=zlib.crc32(_text(status.get("compressedNodes")).encode(errors="replace")),
         unpacked=unpacked,

@@ -19,7 +19,7 @@ from resumer.core import backoff, checks, decision, orders, status
 from resumer.core.observation import Decision, End, Facts, ResumeOrder
 from resumer.services.gathering import Gatherer
 from resumer.services.guarding import Guard
-from resumer.services.reporting import Reporter, metric_stage
+from resumer.services.reporting import metric_stage
 from resumer.services.stores import WorkflowIndex
 
 _log = structlog.get_logger(__name__)
@@ -34,13 +34,11 @@ class Attempter:
         index: WorkflowIndex,
         gatherer: Gatherer,
         guard: Guard,
-        reporter: Reporter,
     ) -> None:
         self._out = outside
         self._index = index
         self._gatherer = gatherer
         self._guard = guard
-        self._reporter = reporter
 
     async def attempt(
         self, request: WorkflowResume, decided: Decision, order: ResumeOrder
@@ -62,9 +60,6 @@ class Attempter:
         if refused is not None:
             return checks.held(stage, refused), None
         try:
-            for older in order.superseded:
-                await self._out.workflows.terminate(older.key, older.uid)
-                self._reporter.superseded(request, older, by=order.key.name)
             await self._out.backend.resume(order)
         except (errors.PreconditionError, errors.NotFoundError) as error:
             _log.info(
@@ -88,10 +83,6 @@ class Attempter:
         self._assume(decided.facts, order)
         reason = Reason.GATE_OPENED if order.gates else Reason.WORKFLOW_UNSUSPENDED
         message = checks.opened_message(order.key.name, decided.facts.gates, whole=not order.gates)
-        if order.superseded:
-            message += (
-                f"; terminated the older {checks.names(v.key.name for v in order.superseded)}"
-            )
         return (end := End(reason, message)), self._made(request, began, end)
 
     async def _after_transient(

@@ -32,6 +32,7 @@ from resumer.services.guarding import Guard
 from resumer.services.recording import CONFLICT_DELAY, Recorder
 from resumer.services.reporting import Reporter
 from resumer.services.stores import Stores, Unreadable
+from resumer.services.superseding import Superseder
 
 _ROUNDS = 6
 """Looks in one pass: a workflow's state can change between look and write, but not for ever."""
@@ -51,7 +52,8 @@ class Reconciler:
         self._clock = outside.clock
         self._guard = guard
         self._gatherer = Gatherer(stores, outside.workflows)
-        self._attempter = Attempter(outside, stores.workflows, self._gatherer, guard, reporter)
+        self._attempter = Attempter(outside, stores.workflows, self._gatherer, guard)
+        self._superseder = Superseder(outside.workflows, reporter)
         self._recorder = Recorder(stores, outside, reporter)
         self._defects: Counter[Key] = Counter()
         """Passes in a row that met a defect of ours."""
@@ -122,7 +124,8 @@ class Reconciler:
                         )
                     fresh = True
                 case End() as end:
-                    delay = await self._recorder.record(key, request, decided.facts, end)
+                    told = await self._superseder.end_older(request, decided.facts, end)
+                    delay = await self._recorder.record(key, request, decided.facts, told)
                     if end.reason.outcome.terminal:
                         # A life of the operator that ended may have left the claim of a probe.
                         stage, holder = decided.facts.stage, request.metadata.uid
@@ -131,7 +134,11 @@ class Reconciler:
                 case Resume(order):
                     ended = await self._attempter.attempt(request, decided, order)
                     if ended is not None:
-                        return await self._recorder.record(key, request, decided.facts, *ended)
+                        end, attempt = ended
+                        told = await self._superseder.end_older(request, decided.facts, end)
+                        return await self._recorder.record(
+                            key, request, decided.facts, told, attempt
+                        )
                     fresh = True
         _log.info("workflow keeps changing")
         return CONFLICT_DELAY * (1 + self._clock.random())

@@ -469,7 +469,7 @@ def test_of_several_workflows_the_policy_chooses(
         order = order_of(found)
         assert order.key.name == "new"
         cancelled = ["old"] if ambiguity == "NewestCancelOthers" else []
-        assert [older.key.name for older in order.superseded] == cancelled
+        assert [older.key.name for older in facts_of(found).superseded] == cancelled
 
 
 @pytest.mark.parametrize(
@@ -487,8 +487,55 @@ def test_a_workflow_elsewhere_makes_nothing_ambiguous_and_is_never_cancelled(
     other: WorkflowBuilder,
 ) -> None:
     policy = three_stages(ambiguity="NewestCancelOthers")
-    order = order_of(decided(None, at_review(), other, policy=policy))
-    assert (order.key.name, order.superseded) == ("play", ())
+    found = decided(None, at_review(), other, policy=policy)
+    assert (order_of(found).key.name, facts_of(found).superseded) == ("play", ())
+
+
+def test_who_resumed_the_newest_before_it_died_still_ends_the_older_ones() -> None:
+    mine = at_review("new").created(-300).marked(node="wait", uid="uid-of-wake")
+    others = (OLD, at_review("newer").created(-200), a_workflow("draft").created(-900))
+    policy = three_stages(ambiguity="NewestCancelOthers")
+    found = decided(None, mine, *others, policy=policy)
+    assert end_of(found)[0] is Reason.GATE_OPENED
+    assert [older.key.name for older in facts_of(found).superseded] == ["old"]
+    assert word(decided(None, mine, *others, policy=policy, fresh=False)) == "Look"
+    fails = decided(None, mine, *others, policy=three_stages())
+    assert (end_of(fails)[0], facts_of(fails).superseded) == (Reason.GATE_OPENED, ())
+
+
+# --- a workflow that is being shut down ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", ["Running", "Succeeded"])
+def test_a_workflow_that_is_being_terminated_is_too_late_for_any_request(phase: str) -> None:
+    workflow = at_review(phase=phase).with_spec(shutdown="Terminate")
+    assert end_of(decided(None, workflow)) == (
+        Reason.WORKFLOW_FINISHED,
+        "workflow 'play' is being terminated (spec.shutdown)",
+    )
+    assert word(decided(None, workflow, fresh=False)) == "Look"
+
+
+def test_a_workflow_that_is_being_terminated_makes_nothing_ambiguous() -> None:
+    other = at_review("other").with_spec(shutdown="Terminate")
+    assert order_of(decided(None, at_review(), other)).key.name == "play"
+
+
+def test_of_a_workflow_that_is_being_stopped_only_gates_of_exit_handlers_open() -> None:
+    stopped = at_review().with_spec(shutdown="Stop")
+    assert end_of(decided(None, stopped)) == (
+        Reason.GATE_NOT_OPEN,
+        "workflow 'play' is being stopped, and no gate in its exit handler is suspended",
+    )
+    leaving = at_review().gate("leave", name="play.onExit[0].leave").with_spec(shutdown="Stop")
+    found = decided(None, leaving)
+    assert opened_by(found) == ["leave"]
+    assert order_of(found).shutdown == "Stop"
+
+
+def test_a_suspended_workflow_that_is_being_stopped_is_not_set_going_again() -> None:
+    stopped = a_workflow().in_stage(STAGE).suspended().with_spec(shutdown="Stop")
+    assert end_of(decided(None, stopped))[0] is Reason.GATE_NOT_OPEN
 
 
 @pytest.mark.parametrize("ambiguity", ["Newest", "NewestCancelOthers"])
@@ -851,6 +898,17 @@ def test_a_waiting_attempt_repeats_the_message_of_the_one_that_failed() -> None:
     assert end_of(found)[1] == "attempt 1 of 3 failed: no answer"
     assert isinstance(found.what, End)
     assert found.what.until == NOW + timedelta(seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "result"), [(20, "ApiUnavailable"), (31, "Resume wait"), (3600, "Resume wait")]
+)
+def test_an_attempt_that_ended_in_the_future_holds_nobody_back(seconds: int, result: str) -> None:
+    """The clock was put back since."""
+    request = a_request().failed_attempt(due=seconds + 2)
+    (attempt,) = request.build()["status"]["attempts"]
+    ended = {**attempt, "endTime": at(seconds)}
+    assert word(decided(request.with_status(attempts=[ended]))) == result
 
 
 OPEN = Breaker(BreakerState.OPEN, 5, NOW, NOW + timedelta(seconds=30))

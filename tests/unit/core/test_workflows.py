@@ -326,6 +326,20 @@ def test_offloaded_nodes_are_never_seen() -> None:
     assert (view.storage, view.unpacked, view.gates) == (NodeStorage.OFFLOADED, False, ())
 
 
+@pytest.mark.parametrize("shutdown", [True, 1, {}, ["Stop"]])
+def test_a_shutdown_that_is_no_text_is_a_problem(shutdown: object) -> None:
+    view = a_workflow().gate().with_spec(shutdown=shutdown).view()
+    assert view.problem.startswith("spec.shutdown is ")
+    assert (view.shutdown, view.gates) == (None, ())
+
+
+@pytest.mark.parametrize("shutdown", [None, "", "Later"])
+def test_a_shutdown_that_argo_does_not_know_shuts_nothing_down(shutdown: object) -> None:
+    view = a_workflow().gate().with_spec(shutdown=shutdown).view()
+    assert not view.terminated
+    assert view.leads_on(the_gate(view))
+
+
 @pytest.mark.parametrize(
     ("status", "problem"),
     [

@@ -643,7 +643,7 @@ async def test_five_failures_in_a_row_of_several_requests_open_the_breaker() -> 
     assert changes == [("review", "Closed", "Open")]
 
 
-async def test_superseded_workflows_are_terminated_before_the_newest_is_resumed() -> None:
+async def test_superseded_workflows_are_terminated_once_the_newest_is_resumed() -> None:
     world = World().under(builders.three_stages(ambiguity="NewestCancelOthers"))
     world.add(builders.at_review("newest").created(-10), builders.a_request("wake"))
     world.add(builders.at_review("old").created(-20), builders.at_review("older").created(-30))
@@ -652,24 +652,80 @@ async def test_superseded_workflows_are_terminated_before_the_newest_is_resumed(
 
     assert world.faults.made == [
         "workflows.find",
-        "workflows.terminate",
-        "workflows.terminate",
         "backend.resume",
+        "workflows.terminate",
+        "workflows.terminate",
         "requests.write_status",
     ]
+    assert str(world.status().message).endswith("; terminated the older 'old', 'older'")
     for name, shutdown in (("newest", None), ("old", "Terminate"), ("older", "Terminate")):
         assert world.api.get(WORKFLOWS, key(name))["spec"].get("shutdown") == shutdown
         assert world.opened(name) == (["wait"] if shutdown is None else [])
 
 
-async def test_a_superseded_workflow_that_cannot_be_terminated_keeps_the_newest_waiting() -> None:
+def two_of_a_task() -> World:
     world = World().under(builders.three_stages(ambiguity="NewestCancelOthers"))
     world.add(builders.at_review("newest").created(-10), builders.at_review("old").created(-20))
-    world.add(builders.a_request("wake"))
-    world.faults.on("workflows.terminate", unsent())
+    return world.add(builders.a_request("wake"))
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        errors.PreconditionError("changed", status=409),
+        errors.PermanentError("forbidden", status=403),
+        errors.TransientError("unavailable", status=503),
+    ],
+)
+async def test_a_resume_that_is_not_carried_out_has_cost_no_other_workflow(
+    refused: errors.ApiError,
+) -> None:
+    world = two_of_a_task()
+    world.faults.always("backend.resume", fakes.Fault(refused))
     await world.start().look()
-    assert world.outcome() == (Outcome.BACKING_OFF, Reason.API_UNAVAILABLE)
+    assert world.faults.count("workflows.terminate") == 0
     assert world.opened("newest") == []
+
+
+async def test_a_superseded_workflow_that_could_not_be_terminated_is_by_the_next_pass() -> None:
+    world = two_of_a_task()
+    world.faults.on("workflows.terminate", unsent())
+    operator = world.start()
+    with pytest.raises(errors.TransientError):
+        await operator.look()
+    assert world.outcome() == (None, None)
+    await operator.look()
+    assert world.outcome() == (Outcome.RESUMED, Reason.GATE_OPENED)
+    assert world.api.get(WORKFLOWS, key("old"))["spec"]["shutdown"] == "Terminate"
+    assert world.faults.count("backend.resume") == 1
+
+
+async def test_a_superseded_workflow_that_may_not_be_terminated_is_named() -> None:
+    world = two_of_a_task()
+    refused = fakes.Fault(errors.PermanentError("forbidden", status=403))
+    world.faults.on("workflows.terminate", refused)
+    await world.start().look()
+    assert world.outcome() == (Outcome.RESUMED, Reason.GATE_OPENED)
+    assert str(world.status().message).endswith("; not allowed to terminate the older 'old'")
+    assert "shutdown" not in world.api.get(WORKFLOWS, key("old"))["spec"]
+
+
+async def test_a_workflow_that_is_stopped_between_look_and_write_is_not_written_to() -> None:
+    world = World().under(builders.three_stages())
+    world.add(builders.at_review(), builders.a_request("wake"))
+    operator = world.start()
+
+    def stop() -> None:
+        world.api.patch(
+            WORKFLOWS,
+            key("play"),
+            [{"op": "add", "path": "/spec/shutdown", "value": "Terminate"}],
+        )
+
+    world.faults.on("backend.resume", fakes.Fault(before=stop))
+    await operator.look()
+    assert world.outcome() == (Outcome.LATE, Reason.WORKFLOW_FINISHED)
+    assert world.opened() == []
 
 
 async def test_a_defect_is_isolated_and_after_five_passes_ends_the_request(

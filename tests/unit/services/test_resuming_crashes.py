@@ -75,6 +75,11 @@ def with_failing_writes() -> World:
     return world
 
 
+def terminated(world: World, name: str) -> bool:
+    bodies = (body for body in world.api.find(WORKFLOWS) if body["metadata"]["name"] == name)
+    return any(body["spec"].get("shutdown") == "Terminate" for body in bodies)
+
+
 def assert_true_and_once(world: World) -> None:
     """What always holds."""
     opened = world.opened()
@@ -85,6 +90,9 @@ def assert_true_and_once(world: World) -> None:
     outcome, reason = world.outcome()
     assert (outcome is Outcome.RESUMED) <= bool(opened)
     assert (reason == Reason.RETRIES_EXHAUSTED) <= (not opened)
+    for name in ("old", "older"):
+        # No workflow is ended for a newer one that was not resumed.
+        assert opened or not terminated(world, name)
 
 
 @pytest.mark.parametrize("watching", [True, False], ids=["watching", "slow watch"])
@@ -120,6 +128,7 @@ async def test_killed_at_any_call_the_next_life_comes_to_the_same_end(
         for body in world.api.find(WORKFLOWS):
             name = body["metadata"]["name"]
             assert world.opened(name) == (["wait"] if name == "play" else [])
+            assert terminated(world, name) is (name != "play")
         if kills < number:
             break
     assert kills >= 2
