@@ -126,6 +126,7 @@ def start(
     *,
     options: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
+    module: str = "resumer",
 ) -> Operator:
     """Start an operator, not waiting for anything.
 
@@ -135,8 +136,9 @@ def start(
         namespaces: That it works in; none means all.
         options: Further command-line options.
         env: Further environment variables.
+        module: That is run, where it is not the operator's own.
     """
-    argv = [sys.executable, "-m", "resumer", "run", "--metrics-port", "0", "--log-format", "json"]
+    argv = [sys.executable, "-m", module, "run", "--metrics-port", "0", "--log-format", "json"]
     for namespace in namespaces:
         argv += ["--namespace", namespace]
     with log_file.open("wb") as output:

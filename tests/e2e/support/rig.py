@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from resumer.api.outcomes import Reason
@@ -31,6 +31,8 @@ class Rig:
         history: of all its requests
         folder: for the logs
         options: further command-line options of the operator
+        env: further environment variables of it
+        module: that is run, where it is not the operator's own
     """
 
     home: Home
@@ -38,6 +40,8 @@ class Rig:
     history: histories.History
     folder: pathlib.Path
     options: Sequence[str] = ()
+    env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    module: str = "resumer"
     _operator: process.Operator | None = None
     _started: int = 0
 
@@ -56,6 +60,8 @@ class Rig:
             self.folder / f"operator-{self._started}.log",
             [self.home.namespace],
             options=self.options,
+            env=self.env,
+            module=self.module,
         )
         if ready:
             self._operator.wait_logged("ready", process.START_TIMEOUT)
@@ -194,6 +200,8 @@ def running(
     options: Sequence[str] = (),
     upstream: pathlib.Path | None = None,
     start: bool = True,
+    env: Mapping[str, str] | None = None,
+    module: str = "resumer",
 ) -> Iterator[Rig]:
     """A rig whose operator is at work; in the end it has to leave in order.
 
@@ -203,12 +211,14 @@ def running(
         options: further command-line options of the operator
         upstream: kubeconfig of the user that the operator is; by default the cluster's own
         start: whether an operator is started
+        env: further environment variables of the operator
+        module: that is run, where it is not the operator's own
     """
     with (
         proxies.running(upstream or home.cluster.kubeconfig, folder) as proxy,
         histories.watching(home.cluster, home.namespace) as history,
     ):
-        rig = Rig(home, proxy, history, folder, options)
+        rig = Rig(home, proxy, history, folder, options, env or {}, module)
         try:
             if start:
                 rig.start()
