@@ -433,6 +433,14 @@ class PolicyBuilder:
         created = self._body["metadata"]["creationTimestamp"]
         return policies.resolve(model.metadata.name, created, model.spec)
 
+    def in_force(self, last_valid: policies.Version | None = None) -> policies.InForce:
+        """What of it is in force, valid or not."""
+        metadata = self._body["metadata"]
+        newest = policies.Version(metadata["generation"], self.build()["spec"])
+        return policies.in_force(
+            metadata["name"], metadata["creationTimestamp"], newest, last_valid
+        )
+
 
 def a_policy(name: str = "play") -> PolicyBuilder:
     """A policy for every workflow, without stages of its own."""

@@ -351,6 +351,40 @@ class FakePolicies:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class FakeReader:
+    """Implements `ports.Reader`."""
+
+    api: FakeApi
+    stored_breakers: FakeBreakers
+    faults: Faults = field(default_factory=Faults)
+
+    async def request(self, key: Key) -> ports.Body | None:
+        return await self.faults.call("reader.request", lambda: self._request(key))
+
+    async def policies(self, namespace: str) -> Sequence[ports.Body]:
+        return await self.faults.call(
+            "reader.policies",
+            lambda: self.api.find(constants.POLICY_PLURAL, namespace=namespace),
+        )
+
+    async def breakers(self, namespace: str) -> Sequence[tuple[str, str, breakers.Breaker, str]]:
+        return await self.faults.call(
+            "reader.breakers",
+            lambda: [
+                (home, stage, *stored)
+                for (home, stage), stored in self.stored_breakers.items()
+                if namespace in ("", home)
+            ],
+        )
+
+    def _request(self, key: Key) -> ports.Body | None:
+        try:
+            return self.api.get(constants.RESUME_PLURAL, key)
+        except errors.NotFoundError:
+            return None
+
+
 class FakeBreakers:
     """Implements `ports.Breakers`: versions as the API server makes them, values kept as given."""
 

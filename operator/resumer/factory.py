@@ -25,6 +25,7 @@ from resumer.services.intake import Intake
 from resumer.services.queue import KeyedQueue
 from resumer.services.reporting import Reporter
 from resumer.services.resuming import Reconciler
+from resumer.services.resyncing import Resync
 from resumer.services.stores import BreakerStore, PolicyStore, RequestStore, Stores, WorkflowIndex
 from resumer.settings import Settings
 from resumer.telemetry.metrics import Metrics
@@ -44,6 +45,7 @@ class Services:
     queue: KeyedQueue
     intake: Intake
     governor: Governor
+    resync: Resync
     cleaner: Cleaner
     events: events.KubeEvents
 
@@ -81,13 +83,22 @@ def build(
         reconciler.reconcile, workers=settings.workers, clock=clock, telemetry=metrics
     )
     intake = Intake(stores, queue, clock, reconciler.forget)
+    governor = Governor(stores.policies, intake, policies.KubePolicies(client), clock)
     return Services(
         client=client,
         watches=_watches(settings, connection, clock, intake),
         stores=stores,
         queue=queue,
         intake=intake,
-        governor=Governor(stores.policies, intake, policies.KubePolicies(client), clock),
+        governor=governor,
+        resync=Resync(
+            governor,
+            intake,
+            stores.breakers,
+            reading.KubeReader(client),
+            clock,
+            namespaces=settings.namespaces,
+        ),
         cleaner=Cleaner(request_writer, clock, interval=settings.cleanup_interval),
         events=publisher,
     )

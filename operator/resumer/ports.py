@@ -109,16 +109,20 @@ class Breakers(Protocol):
 
 
 class Reader(Protocol):
-    """Reading our own kinds once, where no watch keeps them in memory."""
+    """Reading our own kinds once, where no watch tells of them, or not all."""
 
     async def request(self, key: Key) -> Body | None:
         """The WorkflowResume as it is now, or None where there is none."""
 
     async def policies(self, namespace: str) -> Sequence[Body]:
-        """The policies of a namespace."""
+        """The policies of a namespace, or with ``""`` of all."""
 
-    async def breakers(self, namespace: str) -> Sequence[tuple[str, Breaker, str]]:
-        """The stored breakers of a namespace: stage, breaker, version."""
+    async def breakers(self, namespace: str) -> Sequence[tuple[str, str, Breaker, str]]:
+        """The stored breakers of a namespace, or with ``""`` of all.
+
+        Returns:
+            Namespace, stage, breaker, version; one that nobody can read is left out.
+        """
 
 
 class Events(Protocol):

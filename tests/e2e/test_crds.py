@@ -255,6 +255,7 @@ def test_a_resume_shows_what_became_of_it(cluster: client.Cluster, namespace: st
         "outcome": "Resumed",
         "reason": "GateOpened",
         "message": "opened gate wait-for-pr",
+        "policy": {"name": "play", "alsoMatching": ["every"]},
         "workflow": {"name": "play-1", "stage": "waiting-pr-created"},
     }
     cluster.patch(RESUMES, "one", namespace, {"status": status}, subresource="status")
@@ -268,13 +269,14 @@ def test_a_resume_shows_what_became_of_it(cluster: client.Cluster, namespace: st
         "Outcome": "Resumed",
         "Reason": "GateOpened",
         "Event": "pr-created",
+        "Policy": "play",
         "Message": "opened gate wait-for-pr",
     }
     header = cluster.kubectl("get", "wres", "-n", namespace).splitlines()[0]
     assert header.split() == ["NAME", "WORKFLOW", "STAGE", "TASK", "OUTCOME", "REASON", "AGE"]
 
 
-def test_a_policy_shows_its_labels_and_whether_it_is_valid(
+def test_a_policy_shows_its_labels_what_is_in_force_and_whether_it_is_valid(
     cluster: client.Cluster, namespace: str
 ) -> None:
     manifest = {
@@ -291,18 +293,21 @@ def test_a_policy_shows_its_labels_and_whether_it_is_valid(
         "message": "stages[1]: no",
         "lastTransitionTime": "2026-01-02T03:04:05Z",
     }
-    cluster.patch(
-        POLICIES, "play", namespace, {"status": {"conditions": [condition]}}, subresource="status"
-    )
+    status = {"conditions": [condition], "stages": 2, "lastValidGeneration": 3}
+    cluster.patch(POLICIES, "play", namespace, {"status": status}, subresource="status")
     shown = table(cluster, namespace, "workflowresumepolicies")
     del shown["Age"]
     assert shown == {
         "Name": "play",
         "Task-Label": "task-id",
         "Stage-Label": "stage",
+        "Stages": 2,
         "Valid": "False",
+        "In-Force": 3,
         "Message": "stages[1]: no",
     }
+    header = cluster.kubectl("get", "wrespol", "-n", namespace).splitlines()[0]
+    assert header.split() == ["NAME", "TASK-LABEL", "STAGE-LABEL", "STAGES", "VALID", "AGE"]
 
 
 def test_a_breaker_shows_its_state(cluster: client.Cluster, namespace: str) -> None:

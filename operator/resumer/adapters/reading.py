@@ -1,7 +1,8 @@
-"""Reading our own kinds once, for a command that keeps no watch."""
+"""Reading our own kinds once: for a command without a watch, and for what a watch does not tell."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from resumer import errors, ports
@@ -26,13 +27,20 @@ class KubeReader:
             return None
 
     async def policies(self, namespace: str) -> Sequence[ports.Body]:
-        """The policies of a namespace."""
+        """The policies of a namespace, or with ``""`` of all."""
         return await self._all(constants.POLICY_PLURAL, namespace)
 
-    async def breakers(self, namespace: str) -> Sequence[tuple[str, Breaker, str]]:
-        """The stored breakers of a namespace: stage, breaker, version."""
-        found = await self._all(constants.BREAKER_PLURAL, namespace)
-        return [breakers.parse(body) for body in found]
+    async def breakers(self, namespace: str) -> Sequence[tuple[str, str, Breaker, str]]:
+        """The stored breakers of a namespace, or with ``""`` of all.
+
+        Returns:
+            Namespace, stage, breaker, version; one that nobody can read is left out.
+        """
+        found = []
+        for body in await self._all(constants.BREAKER_PLURAL, namespace):
+            with contextlib.suppress(errors.InvalidError):
+                found.append((body["metadata"]["namespace"], *breakers.parse(body)))
+        return found
 
     async def _all(self, plural: str, namespace: str) -> Sequence[ports.Body]:
         pages = self._client.pages(kube.path(constants.API_VERSION, plural, namespace))

@@ -9,7 +9,7 @@ aiohttp counts its bytes anyway, so that an event costs nothing. Times are those
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import aiohttp
@@ -35,6 +35,7 @@ class WatchActivity:
         self._open: weakref.WeakKeyDictionary[aiohttp.ClientResponse, int] = (
             weakref.WeakKeyDictionary()
         )
+        self._listeners: list[tuple[Collection[str], Callable[[], None]]] = []
         note = self._note
 
         class WatchedResponse(aiohttp.ClientResponse):
@@ -72,10 +73,18 @@ class WatchActivity:
             _stream_of(response) for response in tuple(self._open) if not response.closed
         }
 
+    def on_opened(self, plurals: Collection[str], tell: Callable[[], None]) -> None:
+        """Has somebody told of each new stream of these resources; it is called at once."""
+        self._listeners.append((plurals, tell))
+
     def _note(self, response: aiohttp.ClientResponse) -> None:
         if response.status == 200:
             # Less than any count of bytes: that the stream was opened is activity too.
             self._open[response] = -1
+            plural, _ = _stream_of(response)
+            for plurals, tell in self._listeners:
+                if plural in plurals:
+                    tell()
 
 
 def _stream_of(response: aiohttp.ClientResponse) -> tuple[str, str]:

@@ -161,7 +161,12 @@ class Reason(enum.StrEnum):
     POLICY_NOT_FOUND = (
         "PolicyNotFound",
         Outcome.WAITING,
-        "The policy named by policyName is not in the namespace yet, or was never valid.",
+        "There is no policy of the name that policyName says in the namespace yet.",
+    )
+    POLICY_INVALID = (
+        "PolicyInvalid",
+        Outcome.WAITING,
+        "The policy that governs the workflow cannot be used, and no valid version of it is known.",
     )
     WORKFLOW_NOT_FOUND = (
         "WorkflowNotFound",
@@ -270,7 +275,7 @@ class Reason(enum.StrEnum):
     RATE_LIMITED = (
         "RateLimited",
         Outcome.BACKING_OFF,
-        "The API server asked to be left alone for a while (429).",
+        "The API server asked to be left alone for a while (429, or Retry-After).",
     )
 
     BREAKER_OPEN = (

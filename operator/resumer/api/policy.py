@@ -7,7 +7,7 @@ policy's defaults to the built-in ones; that resolution is a decision and lies i
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import pydantic
 
@@ -16,6 +16,9 @@ from resumer.api.conditions import Condition
 
 MAX_EVENT_TYPES: Final = 512
 """How many event types all stages of a policy may have together."""
+
+MAX_KEPT_SPEC: Final = 256 * 1024
+"""How large a spec may be, as JSON, to be kept in status a second time; etcd takes 1.5 MB."""
 
 
 class RetryStrategy(enum.StrEnum):
@@ -192,6 +195,12 @@ class PolicyStatus(base.ApiModel):
     """Whether the policy can be used. Only the operator writes it."""
 
     observed_generation: base.Integer = 0
+    stages: base.Integer = 0
+    """How many stages are in force."""
+    last_valid_generation: base.Integer | None = None
+    last_valid_spec: dict[str, Any] = pydantic.Field(default_factory=dict)
+    """As it stood in the manifest: what an operator that starts anew has in force while the policy
+    is invalid."""
     conditions: tuple[Condition, ...] = ()
 
 

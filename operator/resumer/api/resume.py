@@ -20,6 +20,9 @@ MAX_ATTEMPTS_KEPT: Final = 10
 MAX_NODES: Final = 64
 """How many resumed nodes status names."""
 
+MAX_OTHER_POLICIES: Final = 16
+"""How many policies that matched as well status names."""
+
 MAX_CHECKS: Final = 64
 """How many checks status keeps."""
 
@@ -181,6 +184,13 @@ def refuse_argo_labels(labels: dict[str, str]) -> dict[str, str]:
     return labels
 
 
+class PolicyUse(base.ApiModel):
+    """The policy that was used, and which ones matched as well."""
+
+    name: base.Text = ""
+    also_matching: tuple[base.Text, ...] = ()
+
+
 class ResumedNode(base.ApiModel):
     """A suspended node that was resumed, or would be."""
 
@@ -236,6 +246,8 @@ class ResumeStatus(base.ApiModel):
     outcome: outcomes.Outcome | None = None
     reason: base.Text | None = None
     message: base.Text | None = None
+    policy: PolicyUse | None = None
+    """None: the built-in one."""
     workflow: WorkflowStatus | None = None
     checks: tuple[Check, ...] = ()
     attempts: tuple[Attempt, ...] = ()

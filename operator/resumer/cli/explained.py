@@ -21,7 +21,7 @@ def as_text(found: Explanation) -> str:
         lines += ["", "Rules"]
         lines += [f"  {_MARKS[item.passed]} {_rule(item)}" for item in rules]
     lines += ["", *_about(found.decision.facts), "", *_outcome(found)]
-    lines += [f"Policy not in force: {problem}" for problem in found.ignored_policies]
+    lines += [f"Policy not valid: {problem}" for problem in found.invalid_policies]
     return "\n".join(lines)
 
 
@@ -53,7 +53,7 @@ def as_json(found: Explanation) -> dict[str, Any]:
             }
             for item in facts.checks
         ],
-        "ignoredPolicies": list(found.ignored_policies),
+        "invalidPolicies": list(found.invalid_policies),
     }
 
 

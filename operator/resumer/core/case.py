@@ -69,9 +69,14 @@ class Case:
     @property
     def facts(self) -> Facts:
         """What goes into the status."""
+        others: tuple[str, ...] = ()
+        if self.candidate is not None and not self.spec.policy_name:
+            labels = self.candidate.workflow.labels
+            others = policies.also_matching(self.seen.policies, self.policy, labels)
         return Facts(
             policy=self.policy,
             stage=self.stage,
+            also_matching=others,
             workflow=self.candidate.workflow if self.candidate else None,
             gates=self.gates,
             checks=self.checks,

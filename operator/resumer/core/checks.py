@@ -8,12 +8,13 @@ no times, so that they do not flap.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from resumer.api import base
 from resumer.api.outcomes import Reason
 from resumer.api.policy import Ambiguity
 from resumer.core import (
+    backoff,
     breaker,
     correlation,
     events,
@@ -95,10 +96,12 @@ def under_policy(case: Case) -> Case | Stop:
         return case.end(
             Reason.POLICY_NOT_FOUND,
             f"policyName {case.spec.policy_name!r}: "
-            "there is no valid policy of this name in the namespace",
+            "there is no policy of this name in the namespace",
         )
     stage = correlation.target_stage(case.spec, policy, case.label_selector)
-    return case.but(policy=policy, stage=policy.stage(stage))
+    case = case.but(policy=policy, stage=policy.stage(stage))
+    # A policy that was not named is only known to be in charge once the workflow is.
+    return _ungoverned(case) if case.spec.policy_name and policy.problem else case
 
 
 def event_agrees(case: Case) -> Case | Stop:
@@ -166,6 +169,9 @@ def correlated(case: Case) -> Case | Stop:
     mismatch = next((item for item in found if isinstance(item, Mismatch)), None)
     if mismatch is not None and not any(groups.values()):
         return case.but(validated=False).end(mismatch.reason, mismatch.message)
+    unusable = next((item for item in groups[Standing.THERE] if item.policy.problem), None)
+    if unusable is not None:
+        return _ungoverned(case.chosen(unusable))
     if groups[Standing.THERE]:
         return _one_of(case, groups[Standing.THERE], groups[Standing.RESUMED])
     if groups[Standing.AHEAD]:
@@ -278,13 +284,26 @@ def meant(case: Case) -> Case | Stop:
 def attempt_due(case: Case) -> Case | Stop:
     """The next attempt is due, after the ones that failed."""
     status = case.seen.request.status
-    due = status.retry.next_attempt_time if status.retry else None
-    if due is None or due <= case.now:
+    if status.retry is None:
         return case
     last = status.attempts[-1] if status.attempts else None
+    count, allowed = status.retry.count, case.stage.retry.max_attempts
+    if count >= allowed:
+        return case.end(
+            Reason.RETRIES_EXHAUSTED,
+            f"{count} attempts have failed, and the policy now allows {allowed}"
+            + (f"; {last.message}" if last else ""),
+        )
     if last is not None and instants.is_ahead(last.end_time, case.now):
         return case
     limited = last is not None and last.reason == Reason.RATE_LIMITED
+    due = status.retry.next_attempt_time
+    if due is not None and last is not None and last.end_time is not None and not limited:
+        # The policy may have changed since: a shorter wait holds for the wait under way, too.
+        longest = backoff.delay(case.stage.retry, count, None, 1.0)
+        due = min(due, last.end_time + timedelta(seconds=longest))
+    if due is None or due <= case.now:
+        return case
     return case.end(
         Reason.RATE_LIMITED if limited else Reason.API_UNAVAILABLE,
         last.message if last else "the next attempt is not due yet",
@@ -344,6 +363,15 @@ def _by_standing(found: Iterable[Candidate]) -> dict[Standing, list[Candidate]]:
         standing: [item for item in newest_first if item.standing is standing]
         for standing in Standing
     }
+
+
+def _ungoverned(case: Case) -> Stop:
+    """The policy in charge cannot be used; taking another one would be a guess."""
+    return case.end(
+        Reason.POLICY_INVALID,
+        f"policy {case.policy.name!r} is not valid, and no valid version of it is known: "
+        f"{case.policy.problem}",
+    )
 
 
 def _one_of(case: Case, there: Sequence[Candidate], resumed: Sequence[Candidate]) -> Case | Stop:

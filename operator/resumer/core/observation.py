@@ -23,7 +23,8 @@ class Observation:
 
     request: WorkflowResume
     policies: tuple[Policy, ...]
-    """The valid policies of the namespace."""
+    """The policies of the namespace, also those that say by their problem that they cannot be
+    used."""
     workflows: tuple[WorkflowView, ...]
     """Those that may match: the live ones from the watch, the finished ones too from a read."""
     fresh: bool = False
@@ -40,6 +41,8 @@ class Facts:
 
     policy: Policy
     stage: Stage
+    also_matching: tuple[str, ...] = ()
+    """The names of policies that match the workflow as well, and did not win."""
     workflow: WorkflowView | None = None
     gates: tuple[Gate, ...] = ()
     checks: tuple[Check, ...] = ()

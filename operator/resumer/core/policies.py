@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from resumer.api import policy as api
 from resumer.core import backoff, breaker, selectors
+from resumer.errors import InvalidError
 
 _T = TypeVar("_T")
 
@@ -42,7 +43,7 @@ class Policy:
     name: str
     """Empty for the built-in policy."""
     created: str
-    """RFC3339; the older of two policies wins."""
+    """RFC3339."""
     selector: selectors.LabelSelector | None
     """None matches nothing, the empty one everything, as everywhere in Kubernetes."""
     task_label: str
@@ -53,10 +54,18 @@ class Policy:
     fallback: Stage
     """The settings of a stage that the policy does not list, and of requests without a stage."""
     stage_by_event: Mapping[str, str]
+    problem: str = ""
+    """Why it cannot be used; requests for workflows that it governs wait until it can be."""
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """True if the policy is for workflows with these labels."""
         return self.selector is not None and self.selector.matches(labels)
+
+    @property
+    def precedence(self) -> tuple[int, str, str]:
+        """Sorts the policy that wins first: more requirements, then older, then by name."""
+        asked = self.selector.requirements if self.selector else ()
+        return -len(set(asked)), self.created, self.name
 
     def stage(self, name: str) -> Stage:
         """The settings of a stage, listed or not."""
@@ -95,6 +104,88 @@ def resolve(name: str, created: str, spec: api.WorkflowResumePolicySpec) -> Poli
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One generation of a policy's spec, as it stands in the manifest."""
+
+    generation: int
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What of a policy is in force."""
+
+    policy: Policy | None
+    """None: not even which workflows it is for can be read."""
+    version: Version | None
+    """The generation that is used: the newest or, while that is invalid, the last valid one."""
+    problem: str = ""
+    """What is wrong with the newest generation, and what is used instead."""
+
+
+def in_force(
+    name: str, created: str, newest: Version, last_valid: Version | None = None
+) -> InForce:
+    """What of a policy is in force, whatever is wrong with its newest generation.
+
+    Args:
+        name: Of the policy.
+        created: When, in RFC3339.
+        newest: The spec as it is now.
+        last_valid: The last one that was known to be valid.
+
+    Returns:
+        The newest generation; else the last valid one; else a policy that says by its ``problem``
+        that it cannot be used, so that no other one takes its workflows unasked.
+    """
+    try:
+        return InForce(_read(name, created, newest.spec), newest)
+    except InvalidError as error:
+        problem = str(error)
+    if last_valid is not None:
+        try:
+            policy = _read(name, created, last_valid.spec)
+        except InvalidError:
+            pass  # what an earlier release took, this one may refuse
+        else:
+            stays = f"; generation {last_valid.generation}, the last valid one, stays in force"
+            return InForce(policy, last_valid, problem + stays)
+    try:
+        policy = _read_leniently(name, created, newest.spec)
+    except InvalidError:
+        return InForce(None, None, f"{problem}; the policy is not in force")
+    return InForce(
+        dataclasses.replace(policy, problem=problem),
+        None,
+        f"{problem}; no earlier version is known, so requests for its workflows wait",
+    )
+
+
+def _read(name: str, created: str, spec: Mapping[str, Any]) -> Policy:
+    return resolve(name, created, _parsed(spec))
+
+
+def _read_leniently(name: str, created: str, spec: Mapping[str, Any]) -> Policy:
+    """The policy without the selectors of its gates, else only which workflows it is for."""
+    try:
+        parsed = _parsed(spec)
+    except InvalidError:
+        kept = ("workflowSelector", "taskLabel", "stageLabel")
+        parsed = _parsed({key: spec[key] for key in kept if key in spec})
+    no_gate = {"node_field_selector": None}
+    stages = tuple(stage.model_copy(update=no_gate) for stage in parsed.stages)
+    defaults = parsed.defaults.model_copy(update=no_gate)
+    return resolve(
+        name, created, parsed.model_copy(update={"stages": stages, "defaults": defaults})
+    )
+
+
+def _parsed(spec: Mapping[str, Any]) -> api.WorkflowResumePolicySpec:
+    """The model; read as part of an object, so that an error names the field from its top."""
+    return api.WorkflowResumePolicy.from_json({"metadata": {}, "spec": spec}).spec
+
+
 def choose(
     policies: Iterable[Policy], requested: str | None, labels: Mapping[str, str]
 ) -> Policy | None:
@@ -106,14 +197,24 @@ def choose(
         labels: The labels of the workflow.
 
     Returns:
-        The requested policy, or None if there is no such one; else the oldest (then first by name)
-        of those whose workflowSelector matches, as Gateway API settles conflicts; else the built-in
-        one.
+        The requested policy, or None if there is no such one; else the first by `Policy.precedence`
+        of those whose workflowSelector matches; else the built-in one.
     """
-    ordered = sorted(policies, key=lambda policy: (policy.created, policy.name))
     if requested:
-        return next((policy for policy in ordered if policy.name == requested), None)
-    return next((policy for policy in ordered if policy.matches(labels)), BUILT_IN)
+        return next((policy for policy in policies if policy.name == requested), None)
+    return min(_matching(policies, labels), key=lambda policy: policy.precedence, default=BUILT_IN)
+
+
+def also_matching(
+    policies: Iterable[Policy], chosen: Policy, labels: Mapping[str, str]
+) -> tuple[str, ...]:
+    """The names of the other policies whose workflowSelector matches, the next in line first."""
+    others = [policy for policy in _matching(policies, labels) if policy.name != chosen.name]
+    return tuple(policy.name for policy in sorted(others, key=lambda policy: policy.precedence))
+
+
+def _matching(policies: Iterable[Policy], labels: Mapping[str, str]) -> list[Policy]:
+    return [policy for policy in policies if policy.matches(labels)]
 
 
 def _workflow_selector(spec: api.WorkflowResumePolicySpec) -> selectors.LabelSelector | None:

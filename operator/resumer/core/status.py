@@ -58,6 +58,7 @@ def compose(
         outcome=outcome,
         reason=str(end.reason),
         message=message,
+        policy=_policy(facts),
         workflow=_workflow(facts) or before.workflow,
         checks=_checks(facts) or before.checks,
         attempts=(*before.attempts, *([attempt] if attempt else []))[-resume.MAX_ATTEMPTS_KEPT :],
@@ -83,6 +84,13 @@ def _retry(before: ResumeStatus, end: End, attempt: Attempt | None) -> RetryStat
     if due is None and not end.reason.outcome.terminal and before.retry is not None:
         due = before.retry.next_attempt_time
     return RetryStatus(count=count, next_attempt_time=due)
+
+
+def _policy(facts: Facts) -> resume.PolicyUse | None:
+    if not facts.policy.name:
+        return None
+    others = facts.also_matching[: resume.MAX_OTHER_POLICIES]
+    return resume.PolicyUse(name=facts.policy.name, also_matching=others)
 
 
 def _workflow(facts: Facts) -> resume.WorkflowStatus | None:

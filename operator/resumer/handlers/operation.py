@@ -37,8 +37,6 @@ _POLL = 0.02
 """Seconds between two looks whether the watches stand."""
 _KINDS_INTERVAL = 1.0
 """Seconds between two looks whether all kinds are installed."""
-_SETTLED = 3
-"""Looks in a row at which every watch has to stand."""
 
 _log = structlog.get_logger(__name__)
 
@@ -120,12 +118,14 @@ async def _work(
 ) -> int:
     """Watches and works until told to stop, or until a watch ends that never should."""
     services.events.start()
+    connection.watches.on_opened(watching.BY_KOPF, services.resync.ask)
     end_kopf = asyncio.Event()
     kopf_watch = asyncio.create_task(embedding.watch(settings, connection, services, end_kopf))
     watches = {kopf_watch, *(asyncio.create_task(one.run()) for one in services.watches)}
     others = {
         asyncio.create_task(_start_queue(services, connection.watches, stop, ready)),
         asyncio.create_task(services.cleaner.run()),
+        asyncio.create_task(services.resync.run()),
     }
     told = asyncio.create_task(stop.wait())
     failed = await _first_failure(told, watches, others)
@@ -165,10 +165,9 @@ async def _start_queue(
     """Starts the queue once every watch stands and all objects of the first lists are in."""
     for one in services.watches:
         await one.listed.wait()
-    steady = 0
-    while steady < _SETTLED:  # kopf does not tell when its own first lists are in
+    while activity.missing():  # noqa: ASYNC110 - a stream that breaks tells nobody
         await asyncio.sleep(_POLL)
-        steady = 0 if activity.missing() else steady + 1
+    await services.resync.complete()  # kopf does not tell when its own first lists are in
     _take_signals(stop)  # kopf took them when it started, and would not let reconciles end
     services.intake.start()
     ready.set()

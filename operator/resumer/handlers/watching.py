@@ -23,23 +23,23 @@ _GONE = "DELETED"
 
 def register(registry: kopf.OperatorRegistry, services: Services) -> None:
     """Adds the handlers to a registry."""
-    intake, governor = services.intake, services.governor
+    resync = services.resync
 
     @kopf.on.event(constants.GROUP, constants.VERSION, constants.POLICY_PLURAL, registry=registry)
     async def policies(event: kopf.RawEvent, **_: Any) -> None:
         if event["type"] == _GONE:
-            governor.gone(_key(event))
+            resync.policy_gone(_key(event))
         else:
-            await governor.policy(_key(event), event["object"])
+            await resync.policy(_key(event), event["object"])
 
     @kopf.on.event(constants.GROUP, constants.VERSION, constants.BREAKER_PLURAL, registry=registry)
     async def circuit_breakers(event: kopf.RawEvent, **_: Any) -> None:
         namespace = _key(event).namespace
         stage, breaker, version = breakers.parse(event["object"])
         if event["type"] == _GONE:
-            intake.breaker_gone(namespace, stage)
+            resync.breaker_gone(namespace, stage)
         else:
-            intake.breaker(namespace, stage, breaker, version)
+            resync.breaker(namespace, stage, breaker, version)
 
 
 def _key(event: kopf.RawEvent) -> Key:

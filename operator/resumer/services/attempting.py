@@ -123,8 +123,10 @@ class Attempter:
             end = End(Reason.RETRIES_EXHAUSTED, what)
             return end, self._made(request, began, end)
         wait = backoff.delay(stage.retry, count, None, self._out.clock.random())
-        due = now + timedelta(seconds=max(wait, error.retry_after or 0.0))
-        reason = Reason.RATE_LIMITED if rate_limited else Reason.API_UNAVAILABLE
+        asked = error.retry_after or 0.0
+        due = now + timedelta(seconds=max(wait, asked))
+        # A wait that the API server asked for is not the policy's to shorten.
+        reason = Reason.RATE_LIMITED if rate_limited or asked > wait else Reason.API_UNAVAILABLE
         end = End(reason, what, until=due)
         return end, self._made(request, began, end)
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from resumer import errors, ports
-from resumer.api.policy import WorkflowResumePolicy
 from resumer.api.resume import WorkflowResume
-from resumer.core import decision, policies
+from resumer.core import decision
 from resumer.core.decision import Step
 from resumer.core.keys import Key
 from resumer.core.observation import Decision
+from resumer.services import governing
 from resumer.services.gathering import Gatherer
 from resumer.services.stores import (
     BreakerStore,
@@ -34,8 +34,8 @@ class Explanation:
     request: WorkflowResume
     decision: Decision
     steps: tuple[Step, ...]
-    ignored_policies: tuple[str, ...]
-    """Policies that are not in force, with what is wrong with them."""
+    invalid_policies: tuple[str, ...]
+    """Policies whose newest version is not in force: what is wrong, and what is used instead."""
 
 
 class Explainer:
@@ -84,26 +84,17 @@ class Explainer:
         request = WorkflowResume.from_json(body)
         namespace = request.metadata.namespace
         stores = Stores(RequestStore(), WorkflowIndex(), PolicyStore(), BreakerStore())
-        ignored = []
+        problems = []
         for policy in await self._reader.policies(namespace):
-            problem = _put(stores.policies, policy)
-            if problem:
-                ignored.append(problem)
-        for stage, breaker, version in await self._reader.breakers(namespace):
-            stores.breakers.put(namespace, stage, breaker, version)
+            name, found = policy["metadata"]["name"], governing.in_force(policy)
+            if found.policy is not None:
+                stores.policies.put(Key(namespace, name), found.policy)
+            if found.problem:
+                problems.append(f"{name}: {found.problem}")
+        for home, stage, breaker, version in await self._reader.breakers(namespace):
+            stores.breakers.put(home, stage, breaker, version)
         seen = await Gatherer(stores, self._workflows).observe(namespace, request, fresh=True)
         now = self._clock.now()
         return Explanation(
-            request, decision.decide(seen, now), decision.steps(seen, now), tuple(ignored)
+            request, decision.decide(seen, now), decision.steps(seen, now), tuple(problems)
         )
-
-
-def _put(store: PolicyStore, body: Mapping[str, Any]) -> str:
-    metadata = body.get("metadata", {})
-    key = Key(metadata.get("namespace", ""), metadata.get("name", ""))
-    try:
-        spec = WorkflowResumePolicy.from_json(body).spec
-        store.put(key, policies.resolve(key.name, metadata.get("creationTimestamp", ""), spec))
-    except errors.InvalidError as error:
-        return f"{key.name}: {error}"
-    return ""

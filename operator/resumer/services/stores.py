@@ -86,7 +86,7 @@ class RequestStore:
         if (
             known is not None
             and known.metadata.uid == metadata.uid
-            and not _newer(metadata.resource_version, known.metadata.resource_version)
+            and not newer(metadata.resource_version, known.metadata.resource_version)
         ):
             return None
         uid, seen = self._seen.get(key, ("", now))
@@ -257,7 +257,7 @@ class WorkflowIndex:
 
 
 class PolicyStore:
-    """The valid policies."""
+    """The policies in force, and those that only say why they cannot be."""
 
     def __init__(self) -> None:
         self._policies: dict[Key, Policy] = {}
@@ -272,9 +272,9 @@ class PolicyStore:
         self._policies[key] = policy
         return changed
 
-    def remove(self, key: Key) -> None:
-        """Takes a policy out of force."""
-        self._policies.pop(key, None)
+    def remove(self, key: Key) -> bool:
+        """Takes a policy out of force; True if it was in force."""
+        return self._policies.pop(key, None) is not None
 
     def of(self, namespace: str) -> tuple[Policy, ...]:
         """The policies of a namespace."""
@@ -306,12 +306,16 @@ class BreakerStore:
             self.put(namespace, stage, breaker, version)
         elif not known[1] and breaker == Breaker():
             self.put(namespace, stage, known[0], version)
-        elif _newer(version, known[1]):
+        elif newer(version, known[1]):
             self.put(namespace, stage, breaker, version)
 
     def remove(self, namespace: str, stage: str) -> None:
         """Resets a breaker whose object was deleted."""
         self._breakers.pop((namespace, stage), None)
+
+    def stored(self) -> dict[tuple[str, str], tuple[Breaker, str]]:
+        """By namespace and stage, those that the API server has as well."""
+        return {at: item for at, item in self._breakers.items() if item[1]}
 
     def of(self, namespace: str) -> Mapping[str, Breaker]:
         """The breakers of a namespace by stage."""
@@ -330,7 +334,7 @@ class Stores:
     breakers: BreakerStore
 
 
-def _newer(one: str, other: str) -> bool:
+def newer(one: str, other: str) -> bool:
     """Whether one version is newer; resourceVersions are ordered integers for Kubernetes itself."""
     if one.isdigit() and other.isdigit():
         return int(one) > int(other)

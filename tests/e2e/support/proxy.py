@@ -129,6 +129,7 @@ class Proxy:
         self._watches: list[web.Request] = []
         self._refused: list[int] = []
         self._frozen: list[re.Pattern[str]] = []
+        self._expired: list[re.Pattern[str]] = []
         self._server, self._tls, self._headers = _upstream(upstream)
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
@@ -186,6 +187,10 @@ class Proxy:
         for one in frozen:
             self.cut(one.pattern)
 
+    def expire(self, path: str) -> None:
+        """Tells the next watch of such a path that its version is too old (410): list again."""
+        self._expired.append(re.compile(path))
+
     @property
     def watches(self) -> Sequence[str]:
         """The paths of the watches that are open."""
@@ -239,6 +244,11 @@ class Proxy:
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         assert self._session is not None
+        expired = next((one for one in self._expired if one.search(request.path)), None)
+        if expired is not None:
+            self._expired.remove(expired)
+            gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
+            return web.json_response({"type": "ERROR", "object": gone})
         answered = web.StreamResponse()
         self._watches.append(request)
         try:

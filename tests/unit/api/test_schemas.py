@@ -153,6 +153,12 @@ LIMITS = [
     (constants.RESUME_PLURAL, ".status.checks[].actual", "maxLength", resume.MAX_CHECK_TEXT),
     (constants.RESUME_PLURAL, ".status.checks[].expected", "maxLength", resume.MAX_CHECK_TEXT),
     (constants.RESUME_PLURAL, ".status.workflow.nodes", "maxItems", resume.MAX_NODES),
+    (
+        constants.RESUME_PLURAL,
+        ".status.policy.alsoMatching",
+        "maxItems",
+        resume.MAX_OTHER_POLICIES,
+    ),
     (constants.BREAKER_PLURAL, ".status.probes", "maxItems", breaker.MAX_PROBES),
     (
         constants.BREAKER_PLURAL,

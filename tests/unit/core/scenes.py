@@ -37,6 +37,7 @@ class Scene:
     workflow: WorkflowBuilder = field(default_factory=at_review)
     others: tuple[WorkflowBuilder, ...] = ()
     policy: PolicyBuilder = field(default_factory=three_stages)
+    other_policies: tuple[PolicyBuilder, ...] = ()
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
     fresh: bool = True
     now: datetime = NOW
@@ -47,7 +48,11 @@ class Scene:
         views = tuple(workflows.view(body, unpack=self.fresh) for body in bodies)
         return Observation(
             request=self.request.model(),
-            policies=(self.policy.resolved(),),
+            policies=tuple(
+                found.policy
+                for builder in (self.policy, *self.other_policies)
+                if (found := builder.in_force()).policy is not None
+            ),
             workflows=views,
             fresh=self.fresh,
             bodies={view.uid: body for view, body in zip(views, bodies, strict=True)}

@@ -6,6 +6,7 @@ The tables go through `decide`, as every check but the looked-at one is content 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from tests.builders import (
     RequestBuilder,
     WorkflowBuilder,
     a_bare_workflow,
+    a_policy,
     a_request,
     a_workflow,
     at,
@@ -149,12 +151,51 @@ def test_a_message_of_anybody_else_is_no_trace(message: str) -> None:
 def test_a_policy_that_is_not_there_yet_is_waited_for_and_then_missed() -> None:
     request = a_request().with_spec(policyName="later")
     early, late = decided(request), decided(request, now=NOW + timedelta(hours=1))
-    message = "policyName 'later': there is no valid policy of this name in the namespace"
+    message = "policyName 'later': there is no policy of this name in the namespace"
     assert end_of(early) == (Reason.POLICY_NOT_FOUND, message)
     assert end_of(late) == (
         Reason.DEADLINE_EXCEEDED,
         f"waited until the deadline, but {message}",
     )
+
+
+NO_GATE = "no such field"
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_policy_that_was_never_valid_lets_its_workflows_wait(*, named: bool) -> None:
+    request = a_request().with_spec(policyName="play" if named else None)
+    policy = three_stages(nodeFieldSelector=NO_GATE, deadlineSeconds=7200)
+    found = decided(request, policy=policy, now=NOW + timedelta(hours=1))
+    reason, message = end_of(found)
+    assert reason is Reason.POLICY_INVALID
+    assert message.startswith("policy 'play' is not valid, and no valid version of it is known: ")
+    assert "spec.stages[review].nodeFieldSelector" in message
+    assert facts_of(found).deadline == NOW + timedelta(seconds=7200 - 60)
+    assert facts_of(found).stage.name == STAGE
+
+
+def test_a_policy_that_was_never_valid_concerns_no_other_workflows() -> None:
+    scene = Scene(policy=three_stages(nodeFieldSelector=NO_GATE))
+    scene.policy.for_workflows({"kind": "broken"})
+    assert word(scene.decided()) == "Resume wait"
+
+
+def test_what_needs_no_policy_is_decided_under_one_that_was_never_valid() -> None:
+    policy = three_stages(nodeFieldSelector=NO_GATE)
+    assert word(decided(None, at_review().finished(), policy=policy)) == "WorkflowFinished"
+    assert word(decided(None, at_review().marked(), policy=policy)) == "StageAlreadyResumed"
+    assert word(decided(None, a_bare_workflow(), policy=policy)) == "WorkflowNotFound"
+
+
+def test_policies_that_match_as_well_are_named_unless_one_was_asked_for() -> None:
+    scene = Scene(workflow=at_review().labelled(kind="play"))
+    scene.policy.for_workflows({"kind": "play"})
+    scene.other_policies = (a_policy("every"), a_policy("none").for_workflows({"kind": "no"}))
+    assert facts_of(scene.decided()).policy.name == "play"
+    assert facts_of(scene.decided()).also_matching == ("every",)
+    scene.request.with_spec(policyName="play")
+    assert facts_of(scene.decided()).also_matching == ()
 
 
 def test_a_stage_that_the_policy_does_not_list_takes_its_defaults() -> None:
@@ -893,11 +934,60 @@ def test_an_attempt_waits_until_it_is_due(request_: RequestBuilder, result: str)
 
 
 def test_a_waiting_attempt_repeats_the_message_of_the_one_that_failed() -> None:
-    request = a_request().failed_attempt(due=5).with_status(message="no gate is suspended")
+    request = a_request().failed_attempt(due=1).with_status(message="no gate is suspended")
     found = decided(request)
     assert end_of(found)[1] == "attempt 1 of 3 failed: no answer"
     assert isinstance(found.what, End)
-    assert found.what.until == NOW + timedelta(seconds=5)
+    assert found.what.until == NOW + timedelta(seconds=1)
+
+
+FIXED = {"strategy": "Fixed", "jitter": "None"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "retry", "due"),
+    [
+        ("ApiUnavailable", {**FIXED, "baseSeconds": 3600}, 1000),
+        ("ApiUnavailable", {**FIXED, "baseSeconds": 30}, 29),
+        ("ApiUnavailable", {**FIXED, "baseSeconds": 30, "jitter": "Proportional"}, 32),
+        ("RateLimited", {**FIXED, "baseSeconds": 30}, 1000),
+    ],
+    ids=["longer", "shorter", "shorter, at most with jitter", "asked for by the API server"],
+)
+def test_a_shorter_wait_of_a_changed_policy_holds_for_the_wait_under_way(
+    reason: str, retry: dict[str, Any], due: float
+) -> None:
+    """The last attempt ended a second ago, and was told to wait for 1000 more."""
+    request = a_request().failed_attempt(due=1000, reason=reason)
+    found = decided(request, policy=three_stages(retry=retry))
+    assert isinstance(found.what, End)
+    assert found.what.until == NOW + timedelta(seconds=due)
+
+
+def test_an_attempt_due_by_a_changed_policy_is_made() -> None:
+    policy = three_stages(retry={**FIXED, "baseSeconds": 1})
+    assert word(decided(a_request().failed_attempt(due=1000), policy=policy)) == "Resume wait"
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (
+            a_request().failed_attempt(due=5),
+            "1 attempts have failed, and the policy now allows 1; attempt 1 of 3 failed: no answer",
+        ),
+        (
+            a_request().with_status(retry={"count": 2}),
+            "2 attempts have failed, and the policy now allows 1",
+        ),
+    ],
+    ids=["the last one is known", "it is not"],
+)
+def test_no_more_attempts_are_made_than_a_changed_policy_allows(
+    request_: RequestBuilder, message: str
+) -> None:
+    found = decided(request_, policy=three_stages(retry={"maxAttempts": 1}))
+    assert end_of(found) == (Reason.RETRIES_EXHAUSTED, message)
 
 
 @pytest.mark.parametrize(

@@ -296,10 +296,12 @@ def test_every_reason_of_a_decision_is_met_in_the_tests() -> None:
                 ),
             ),
             (a_request().failed_attempt(due=5, reason="RateLimited"),),
+            (a_request().with_status(retry={"count": 3}),),
         )
     }
+    never_valid = three_stages(nodeFieldSelector="no such field")
+    met.add(end_of(decided(policy=never_valid))[0])
     by_services = {
-        Reason.RETRIES_EXHAUSTED,
         Reason.FORBIDDEN,
         Reason.API_REFUSED,
         Reason.INTERNAL_ERROR,

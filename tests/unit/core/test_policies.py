@@ -11,7 +11,7 @@ from resumer.api.policy import Ambiguity, Jitter, RetryStrategy
 from resumer.core import backoff, breaker, policies
 from resumer.core.policies import Policy
 from resumer.errors import InvalidError
-from tests.builders import a_policy
+from tests.builders import PolicyBuilder, a_policy
 
 
 def test_the_built_in_policy_is_that_of_the_requirements() -> None:
@@ -135,6 +135,18 @@ def test_a_policy_is_for_the_workflows_that_its_selector_matches(
 OLD = a_policy("old").created(-100).for_workflows({"kind": "play"}).resolved()
 ALSO_OLD = a_policy("also-old").created(-100).for_workflows({"kind": "play"}).resolved()
 NEW = a_policy("new").created(-50).for_workflows({}).resolved()
+OLDEST = a_policy("oldest").created(-900).for_workflows({}).resolved()
+TWO = a_policy("two").created(-1).for_workflows({"kind": "play", "team": "a"}).resolved()
+REPEATED = (
+    a_policy("repeated")
+    .with_spec(
+        workflowSelector={
+            "matchExpressions": [{"key": "kind", "operator": "In", "values": ["play"]}] * 3,
+        }
+    )
+    .created(-1)
+    .resolved()
+)
 OTHER = a_policy("other").created(-200).for_workflows(None).resolved()
 
 
@@ -142,7 +154,10 @@ OTHER = a_policy("other").created(-200).for_workflows(None).resolved()
     ("known", "requested", "labels", "chosen"),
     [
         ([], None, {}, policies.BUILT_IN),
-        ([NEW, OLD], None, {"kind": "play"}, OLD),
+        ([OLDEST, NEW, OLD, TWO], None, {"kind": "play", "team": "a"}, TWO),
+        ([OLDEST, NEW, OLD, TWO], None, {"kind": "play", "team": "b"}, OLD),
+        ([NEW, OLDEST], None, {}, OLDEST),
+        ([REPEATED, TWO], None, {"kind": "play", "team": "a"}, TWO),
         ([NEW, OLD, ALSO_OLD], None, {"kind": "play"}, ALSO_OLD),
         ([NEW, OLD], None, {}, NEW),
         ([OLD, OTHER], None, {}, policies.BUILT_IN),
@@ -151,7 +166,10 @@ OTHER = a_policy("other").created(-200).for_workflows(None).resolved()
     ],
     ids=[
         "none: the built-in one",
-        "the oldest that matches",
+        "the one with the most requirements, if it is the youngest",
+        "of those that match",
+        "of as many requirements the oldest",
+        "of which repetitions do not count",
         "of the same age the first by name",
         "one that matches",
         "none that matches: the built-in one",
@@ -163,9 +181,86 @@ def test_one_policy_is_in_force(
     known: list[Policy], requested: str | None, labels: dict[str, str], chosen: Policy | None
 ) -> None:
     assert policies.choose(known, requested, labels) is chosen
+    assert policies.choose(reversed(known), requested, labels) is chosen
+
+
+@pytest.mark.parametrize(
+    ("labels", "others"),
+    [
+        ({"kind": "play", "team": "a"}, ("also-old", "old", "oldest", "new")),
+        ({"kind": "play"}, ("old", "oldest", "new")),
+        ({}, ("new",)),
+    ],
+)
+def test_the_policies_that_match_as_well_are_named_in_the_order_of_their_precedence(
+    labels: dict[str, str], others: tuple[str, ...]
+) -> None:
+    known = [OTHER, NEW, OLD, OLDEST, ALSO_OLD, TWO]
+    chosen = policies.choose(known, None, labels)
+    assert chosen is not None
+    assert policies.also_matching(known, chosen, labels) == others
 
 
 def test_a_selector_that_cannot_be_read_is_named() -> None:
     with pytest.raises(InvalidError, match=r"spec\.stages\[review\]\.nodeFieldSelector") as raised:
         a_policy().stage("review", nodeFieldSelector="bogus=1").resolved()
     assert raised.value.field == "spec.stages[review].nodeFieldSelector"
+
+
+# --- what is in force ----------------------------------------------------------------------------
+
+BROKEN = "no such field"
+VALID = a_policy().stage("review", "reviewed", deadlineSeconds=5)
+
+
+def version(builder: PolicyBuilder, generation: int = 1) -> policies.Version:
+    return policies.Version(generation, builder.build()["spec"])
+
+
+def test_a_valid_policy_is_in_force_in_its_newest_version() -> None:
+    found = VALID.in_force(last_valid=version(a_policy(), 7))
+    assert found == policies.InForce(VALID.resolved(), version(VALID))
+
+
+def test_the_last_valid_version_is_in_force_while_the_newest_is_not_valid() -> None:
+    found = a_policy().stage("review", nodeFieldSelector=BROKEN).in_force(version(VALID, 7))
+    assert (found.policy, found.version) == (VALID.resolved(), version(VALID, 7))
+    assert found.problem.startswith("spec.stages[review].nodeFieldSelector: the term 'no such")
+    assert found.problem.endswith("; generation 7, the last valid one, stays in force")
+
+
+def test_a_policy_without_a_valid_version_has_all_that_can_be_read_and_says_what_is_wrong() -> None:
+    found = (
+        a_policy()
+        .stage("review", "reviewed", deadlineSeconds=5, nodeFieldSelector=BROKEN)
+        .defaults(nodeFieldSelector=BROKEN, repeatable=True)
+        .in_force(version(a_policy().with_spec(taskLabel="no label!")))
+    )
+    policy = found.policy
+    assert policy is not None
+    assert found.version is None
+    stage = policy.stage("review")
+    assert (stage.deadline_seconds, stage.repeatable, stage.node_selector) == (5, True, None)
+    assert policy.stage_by_event == {"reviewed": "review"}
+    assert "nodeFieldSelector" in policy.problem
+    assert found.problem == (
+        f"{policy.problem}; no earlier version is known, so requests for its workflows wait"
+    )
+
+
+@pytest.mark.parametrize("spec", [{"stages": "none"}, {"stages": [{"name": "no name!"}]}])
+def test_of_a_policy_that_the_schema_would_refuse_its_workflows_are_known(
+    spec: dict[str, Any],
+) -> None:
+    builder = a_policy().for_workflows({"kind": "play"}).with_spec(taskLabel="ticket", **spec)
+    policy = builder.in_force().policy
+    assert policy is not None
+    assert policy.problem.startswith("spec.stages")
+    assert (policy.task_label, policy.matches({"kind": "play"})) == ("ticket", True)
+
+
+def test_a_policy_of_which_nothing_can_be_read_is_not_in_force() -> None:
+    found = a_policy().with_spec(workflowSelector="all").in_force()
+    assert (found.policy, found.version) == (None, None)
+    assert found.problem.startswith("spec.workflowSelector: ")
+    assert found.problem.endswith("; the policy is not in force")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime, timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from resumer.api import resume
 from resumer.api.conditions import ConditionStatus
 from resumer.api.outcomes import ConditionType, Outcome, Phase, Reason
 from resumer.api.resume import Attempt, ResumeStatus, RetryStatus
-from resumer.core import status
+from resumer.core import policies, status
 from resumer.core.observation import NOTHING, End, Facts
 from tests.builders import (
     NOW,
@@ -236,3 +237,14 @@ def test_the_same_again_later_is_the_same_status(end: End) -> None:
     facts = decided(None, at_review()).facts
     first = composed(end, facts=facts)
     assert composed(end, first, facts=facts, now=LATER) == first
+
+
+def test_the_policy_that_was_used_is_named_with_the_first_of_those_that_match_as_well() -> None:
+    facts = decided(None, at_review()).facts
+    others = tuple(f"other-{number}" for number in range(100))
+    found = composed(OPENED, facts=dataclasses.replace(facts, also_matching=others)).policy
+    assert found is not None
+    assert found.name == "play"
+    assert found.also_matching == others[: resume.MAX_OTHER_POLICIES]
+    built_in = dataclasses.replace(facts, policy=policies.BUILT_IN)
+    assert composed(OPENED, facts=built_in).policy is None

@@ -43,6 +43,7 @@ def services(
         queue=operator.queue,
         intake=operator.intake,
         governor=operator.governor,
+        resync=operator.resync,
         cleaner=Cleaner(requests, operator.world.clock, interval=0),
         events=cast(KubeEvents, None),
     )

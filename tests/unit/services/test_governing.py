@@ -41,6 +41,12 @@ async def passes(world: World) -> int:
     return len(world.telemetry.passes)
 
 
+def make_invalid(body: builders.Json) -> None:
+    """Somebody edits the policy, and it can no longer be used."""
+    body["spec"] = invalid().build()["spec"]
+    body["metadata"]["generation"] += 1
+
+
 def invalid() -> builders.PolicyBuilder:
     return builders.three_stages(nodeFieldSelector="no such field")
 
@@ -103,14 +109,100 @@ async def test_an_invalid_policy_leaves_the_last_valid_one_in_force_and_says_so(
     said = condition(body)
     assert (said["status"], said["reason"]) == ("False", "PolicyInvalid")
     assert "spec.stages[review].nodeFieldSelector" in said["message"]
-    assert said["message"].endswith("; the last valid version stays in force")
+    assert said["message"].endswith("; generation 1, the last valid one, stays in force")
+    status = body["status"]
+    assert (status["observedGeneration"], status["lastValidGeneration"]) == (2, 1)
+    assert status["lastValidSpec"] == builders.three_stages().build()["spec"]
 
 
-async def test_a_policy_that_was_never_valid_is_not_in_force_and_says_so(world: World) -> None:
+async def test_the_last_valid_one_stays_in_force_over_a_restart(world: World) -> None:
+    body = await show(
+        world.start(), world.api.create(POLICIES, builders.three_stages(repeatable=True).build())
+    )
+    world.api.change(POLICIES, PLAY, make_invalid)
+
+    operator = world.start()
+    body = await show(operator, world.api.get(POLICIES, PLAY))
+
+    assert operator.stores.policies.get(PLAY) == builders.three_stages(repeatable=True).resolved()
+    assert "generation 1, the last valid one, stays in force" in condition(body)["message"]
+    assert (body["status"]["lastValidGeneration"], body["status"]["stages"]) == (1, 3)
+
+
+async def test_what_was_kept_and_is_itself_invalid_by_now_is_not_in_force(world: World) -> None:
+    """As after an update of the operator that is stricter."""
+    body = invalid().build()
+    body["status"] = {"lastValidGeneration": 1, "lastValidSpec": body["spec"]}
+    operator = world.start()
+    body = await show(operator, world.api.create(POLICIES, body))
+    policy = operator.stores.policies.get(PLAY)
+    assert policy is not None
+    assert policy.problem
+    assert "lastValidSpec" not in body["status"]
+
+
+async def test_the_last_valid_one_is_told_again_if_its_status_could_not_be_written(
+    world: World,
+) -> None:
+    operator = world.start()
+    lost = fakes.Fault(errors.TransientError("no answer", status=503))
+    world.faults.on("policies.write_status", lost)
+    await show(operator, world.api.create(POLICIES, builders.three_stages().build()))
+    world.api.change(POLICIES, PLAY, make_invalid)
+    body = await show(operator, world.api.get(POLICIES, PLAY))
+    assert body["status"]["lastValidGeneration"] == 1
+    assert body["status"]["lastValidSpec"] == builders.three_stages().build()["spec"]
+
+
+async def test_a_policy_created_anew_under_its_name_has_no_earlier_version(world: World) -> None:
+    operator = world.start()
+    await show(operator, world.api.create(POLICIES, builders.three_stages().build()))
+    world.api.delete(POLICIES, PLAY)
+    recreated = invalid().build()
+    recreated["metadata"]["uid"] = "another"
+    await show(operator, world.api.create(POLICIES, recreated))
+    policy = operator.stores.policies.get(PLAY)
+    assert policy is not None
+    assert policy.problem
+
+
+async def test_an_older_version_than_the_known_one_is_passed_over(world: World) -> None:
+    operator = world.start()
+    old = world.api.create(POLICIES, builders.three_stages().build())
+    new = world.api.change(
+        POLICIES,
+        PLAY,
+        lambda body: body.update(spec=builders.three_stages(repeatable=True).build()["spec"]),
+    )
+    await show(operator, new)
+    writes = world.faults.count("policies.write_status")
+    await show(operator, old)
+    policy = operator.stores.policies.get(PLAY)
+    assert policy is not None
+    assert policy.stage("review").repeatable
+    assert world.faults.count("policies.write_status") == writes
+
+
+async def test_a_spec_too_large_to_be_kept_twice_is_in_force_and_not_kept(world: World) -> None:
+    operator = world.start()
+    builder = builders.a_policy()
+    for number in range(64):
+        labels = {f"{'d' * 240}/{index}": "v" * 63 for index in range(16)}
+        builder.stage(f"stage-{number}", setLabels=labels)
+    body = await show(operator, world.api.create(POLICIES, builder.build()))
+    assert condition(body)["status"] == "True"
+    assert (body["status"]["stages"], body["status"]["lastValidGeneration"]) == (64, 1)
+    assert "lastValidSpec" not in body["status"]
+
+
+async def test_a_policy_that_was_never_valid_lets_requests_wait_and_says_so(world: World) -> None:
     operator = world.start()
     body = await show(operator, world.api.create(POLICIES, invalid().build()))
-    assert operator.stores.policies.get(PLAY) is None
-    assert condition(body)["message"].endswith("; the policy is not in force")
+    policy = operator.stores.policies.get(PLAY)
+    assert policy is not None
+    assert "spec.stages[review].nodeFieldSelector" in policy.problem
+    assert condition(body)["message"].endswith("so requests for its workflows wait")
+    assert "lastValidGeneration" not in body["status"]
     await show(operator, body)
     assert world.faults.count("policies.write_status") == 1
 
@@ -170,3 +262,15 @@ async def test_the_task_label_of_a_policy_finds_workflows_from_then_on(world: Wo
     await show(operator, world.api.create(POLICIES, body))
     (found,) = operator.stores.workflows.matching(builders.NAMESPACE, name=None, task="7")
     assert found.key == key("play")
+
+
+async def test_a_policy_whose_selector_cannot_be_read_is_not_in_force(world: World) -> None:
+    operator = world.start()
+    policy = builders.a_policy().with_spec(workflowSelector={"matchLabels": {"no label!": "a"}})
+    body = await show(operator, world.api.create(POLICIES, policy.build()))
+    assert operator.stores.policies.get(PLAY) is None
+    assert condition(body)["message"].endswith("; the policy is not in force")
+    assert body["status"]["stages"] == 0
+    assert operator.governor.known() == {PLAY}
+    operator.governor.gone(PLAY)
+    assert operator.governor.known() == frozenset()

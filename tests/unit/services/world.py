@@ -24,6 +24,7 @@ from resumer.services.intake import Intake
 from resumer.services.queue import KeyedQueue
 from resumer.services.reporting import Reporter
 from resumer.services.resuming import Reconciler
+from resumer.services.resyncing import Resync
 from resumer.services.stores import BreakerStore, PolicyStore, RequestStore, Stores, WorkflowIndex
 from tests import builders, fakes
 
@@ -132,6 +133,13 @@ class Operator:
         self.intake = Intake(self.stores, self.queue, clock)
         self.governor = Governor(
             self.stores.policies, self.intake, fakes.FakePolicies(world.api, faults), clock
+        )
+        self.resync = Resync(
+            self.governor,
+            self.intake,
+            self.stores.breakers,
+            fakes.FakeReader(world.api, world.breakers, faults),
+            clock,
         )
         self.list_all()
         if watching:
