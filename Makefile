@@ -107,7 +107,7 @@ unit: init ## Run the tests without a cluster; every branch of the core must be 
 
 .PHONY: test
 test: init lint types unit ## Run every check and every test, on a control plane on this machine
-	$(BIN)/python -m tests.controlplane build
+	$(BIN)/python -m tests.controlplane build --all
 	$(PYTEST) $(foreach layer,$(LAYERS_UNIT),--ignore=$(layer)) $(PYTEST_ARGS) tests
 
 .PHONY: controlplane

@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         match options.command:
             case "build":
-                built = build.ensure()
+                wanted = components.CONTROL_PLANE
+                built = build.ensure((*wanted, *components.EVENTS) if options.all else wanted)
                 for one in built.values():
                     print(one.binary)
                 return 0
@@ -64,7 +65,12 @@ def _parser() -> argparse.ArgumentParser:
         "is 10s (default: %(default)s)",
     )
     up.add_argument("--audit", action="store_true", help="keep an audit log of all requests")
-    commands.add_parser("build", help="build what is missing, and print where the binaries are")
+    builder = commands.add_parser(
+        "build", help="build what is missing, and print where the binaries are"
+    )
+    builder.add_argument(
+        "--all", action="store_true", help="Argo Events and its bus as well, which tests need"
+    )
     return parser
 
 

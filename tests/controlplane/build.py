@@ -84,6 +84,7 @@ def _in_cache(component: components.Component) -> Built:
 def _key(component: components.Component) -> str:
     """A digest of all that decides what the component's folder holds."""
     digest = hashlib.sha256(repr((component, toolchain.target())).encode())
+    digest.update("".join(map(repr, component.replacements)).encode())
     for file in sorted(component.module_folder.iterdir()):
         if file.name in ("go.mod", "go.sum") or file.suffix == ".go":
             digest.update(f"\0{file.name}\0".encode())
@@ -124,6 +125,9 @@ def _build(built: Built, report: progress.Progress) -> None:
             *("-ldflags", f"-s -w {variables}".rstrip()),
             *("-o", str(fresh / component.name), component.package),
         ]
+        if component.replacements:
+            go_mod = _patched(component, pathlib.Path(scratch), go, environment)
+            command.insert(2, f"-modfile={go_mod}")
         _compile(component, command, environment, log, report)
         for data in component.data:
             _copy(component, data, fresh, go, environment)
@@ -188,6 +192,38 @@ def _compile(
         )
 
 
+def _patched(
+    component: components.Component,
+    scratch: pathlib.Path,
+    go: pathlib.Path,
+    environment: Mapping[str, str],
+) -> pathlib.Path:
+    """A `go.mod` like the component's, but with copies of the modules that are to be changed."""
+    folders: dict[str, pathlib.Path] = {}
+    for one in component.replacements:
+        if one.module not in folders:
+            source = _module_folder(component, one.module, go, environment)
+            folders[one.module] = scratch / f"module-{len(folders)}"
+            # Not the mode as well: files of the module cache are read-only.
+            shutil.copytree(source, folders[one.module], copy_function=shutil.copyfile)
+            for folder in (folders[one.module], *folders[one.module].rglob("*/")):
+                folder.chmod(0o755)
+        file = folders[one.module] / one.file
+        text = file.read_text()
+        if (found := text.count(one.old)) != 1:
+            raise BuildFailed(
+                f"{component.name}: {one.file} of {one.module} holds the text {one.old!r} "
+                f"{found} times, and it has to be once"
+            )
+        file.write_text(text.replace(one.old, one.new))
+    for name in ("go.mod", "go.sum"):
+        if (component.module_folder / name).exists():
+            shutil.copyfile(component.module_folder / name, scratch / name)
+    replaced = [f"-replace={module}={folder}" for module, folder in folders.items()]
+    _ask(component, [str(go), "mod", "edit", *replaced, str(scratch / "go.mod")], environment)
+    return scratch / "go.mod"
+
+
 def _count_lines(file: pathlib.Path) -> int:
     # `go build -v` prints a line for each package that it compiles or downloads.
     return file.read_bytes().count(b"\n")
@@ -200,8 +236,34 @@ def _copy(
     go: pathlib.Path,
     environment: Mapping[str, str],
 ) -> None:
+    source = _module_folder(component, data.module, go, environment) / data.source
+    target = folder / data.target
+    target.mkdir(parents=True)
+    for file in sorted(source.iterdir()):
+        if file.is_file():
+            # Not the mode as well: files of the module cache are read-only.
+            shutil.copyfile(file, target / file.name)
+    if data.json:
+        _write_json(target.glob("*.yaml"))
+
+
+def _module_folder(
+    component: components.Component,
+    module: str,
+    go: pathlib.Path,
+    environment: Mapping[str, str],
+) -> pathlib.Path:
+    """Where a Go module of the component lies: in Go's module cache, read-only."""
+    command = [str(go), "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module]
+    return pathlib.Path(_ask(component, command, environment))
+
+
+def _ask(
+    component: components.Component, command: Sequence[str], environment: Mapping[str, str]
+) -> str:
+    """What a short Go command prints."""
     answer = subprocess.run(
-        [str(go), "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", data.module],
+        command,
         cwd=component.module_folder,
         env=dict(environment),
         capture_output=True,
@@ -209,15 +271,8 @@ def _copy(
         check=False,
     )
     if answer.returncode != 0:
-        raise BuildFailed(f"{component.name}: no folder of {data.module}: {answer.stderr.strip()}")
-    target = folder / data.target
-    target.mkdir(parents=True)
-    for file in sorted((pathlib.Path(answer.stdout.strip()) / data.source).iterdir()):
-        if file.is_file():
-            # Not the mode as well: files of the module cache are read-only.
-            shutil.copyfile(file, target / file.name)
-    if data.json:
-        _write_json(target.glob("*.yaml"))
+        raise BuildFailed(f"{component.name}: {' '.join(command)}: {answer.stderr.strip()}")
+    return answer.stdout.strip()
 
 
 def _write_json(files: Iterable[pathlib.Path]) -> None:

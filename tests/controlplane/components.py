@@ -14,6 +14,8 @@ MODULES = pathlib.Path(__file__).parent / "modules"
 _KUBERNETES_VERSION = "v1.36.3"
 _ARGO_VERSION = "v4.0.2"
 _ARGO_COMMIT = "32afec3c401c0920517bf1e890fa7dba6170cdf2"
+_ARGO_EVENTS_VERSION = "v1.9.7"
+_ARGO_EVENTS_COMMIT = "c695dbf57162e04e7d30b2134d4724feccf878a3"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,6 +36,26 @@ class DataFolder:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Replacement:
+    """A text in a Go module that is another one in the build here; the module stays as it is.
+
+    For what a program has no option for, such as a fixed port or an absolute path, so that it runs
+    beside others and without being root.
+
+    Arguments:
+        module: path of the Go module, as in `go.mod`
+        file: in the module
+        old: text that stands in the file exactly once
+        new: what the compiler sees instead
+    """
+
+    module: str
+    file: str
+    old: str
+    new: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Component:
     """One program of the control plane.
 
@@ -43,6 +65,7 @@ class Component:
         package: import path of its main package
         variables: string variables which the linker sets, by import path
         data: files to copy from the module
+        replacements: what the compiler sees otherwise than it stands in the modules
     """
 
     name: str
@@ -50,6 +73,8 @@ class Component:
     package: str
     variables: tuple[tuple[str, str], ...] = ()
     data: tuple[DataFolder, ...] = ()
+    # Not in the repr, which names the folder in the cache: those without any keep theirs.
+    replacements: tuple[Replacement, ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def module_folder(self) -> pathlib.Path:
@@ -110,10 +135,73 @@ ARGO = Component(
     ),
 )
 
+_EVENTS_MODULE = "github.com/argoproj/argo-events"
+
+# Argo Events is made to have a container of its own: both servers listen on port 7777 on every
+# address for their metrics, and all read and write below fixed folders. ARGO_EVENTS_ROOT stands
+# before those folders here, and the metrics port is a free one on loopback.
+_ANY_METRICS_PORT = 'fmt.Sprintf("127.0.0.1:%s", os.Getenv("ARGO_EVENTS_METRICS_PORT"))'
+_ROOT = 'os.Getenv("ARGO_EVENTS_ROOT")'
+_EVENTS_REPLACEMENTS = (
+    Replacement(
+        _EVENTS_MODULE,
+        "pkg/eventsources/cmd/start.go",
+        'fmt.Sprintf(":%d", v1alpha1.EventSourceMetricsPort)',
+        _ANY_METRICS_PORT,
+    ),
+    Replacement(
+        _EVENTS_MODULE,
+        "pkg/sensors/cmd/start.go",
+        'fmt.Sprintf(":%d", v1alpha1.SensorMetricsPort)',
+        _ANY_METRICS_PORT,
+    ),
+    Replacement(
+        _EVENTS_MODULE,
+        "pkg/shared/util/util.go",
+        'fmt.Sprintf("/argo-events/secrets/%s/%s", selector.Name, selector.Key)',
+        f'fmt.Sprintf("%s/argo-events/secrets/%s/%s", {_ROOT}, selector.Name, selector.Key)',
+    ),
+    Replacement(
+        _EVENTS_MODULE,
+        "pkg/shared/leaderelection/leaderelection.go",
+        '"/tmp/graft.log"',
+        f'{_ROOT}+"/tmp/graft.log"',
+    ),
+    Replacement(
+        _EVENTS_MODULE,
+        "pkg/reconciler/config.go",
+        '"/etc/argo-events"',
+        f'{_ROOT} + "/etc/argo-events"',
+    ),
+    Replacement(_EVENTS_MODULE, "pkg/reconciler/config.go", '\t"fmt"\n', '\t"fmt"\n\t"os"\n'),
+)
+
+# Not of the control plane: the other way to use the operator, through Argo Events and its bus.
+ARGO_EVENTS = Component(
+    name="argo-events",
+    module="argo-events",
+    package=f"{_EVENTS_MODULE}/cmd",
+    variables=(
+        (f"{_EVENTS_MODULE}.version", _ARGO_EVENTS_VERSION),
+        (f"{_EVENTS_MODULE}.gitTag", _ARGO_EVENTS_VERSION),
+        (f"{_EVENTS_MODULE}.gitCommit", _ARGO_EVENTS_COMMIT),
+        (f"{_EVENTS_MODULE}.gitTreeState", "clean"),
+    ),
+    data=(
+        DataFolder(_EVENTS_MODULE, "manifests/base/crds", "crds", json=True),
+        DataFolder(_EVENTS_MODULE, "manifests/base/controller-manager", "controller"),
+        DataFolder(_EVENTS_MODULE, "api/jsonschema", "schema"),
+    ),
+    replacements=_EVENTS_REPLACEMENTS,
+)
+NATS = Component(name="nats-server", module="nats", package="github.com/nats-io/nats-server/v2")
+
 # Not of the control plane: `tests.bench` compares with it.
 ARGO_RESUME = Component(name="argo-resume", module="argo-resume", package=".")
 
 ARGO_VERSION = _ARGO_VERSION
+
+EVENTS = (NATS, ARGO_EVENTS)
 
 # What `build` compiles unless told otherwise, and what `launcher` needs.
 CONTROL_PLANE = (ETCD, API_SERVER, CONTROLLER_MANAGER, ARGO)

@@ -40,6 +40,12 @@ _ARGO_IMAGE = "quay.io/argoproj/workflow-controller"
 _ARGO_TIMEOUT = 300.0
 _RUN_FOLDER = "controlplane_run"
 
+# What is built when a test that uses the fixture has been collected.
+_BUILT = {
+    "built_components": components.CONTROL_PLANE,
+    "built_events": components.EVENTS,
+}
+
 _run_key = pytest.StashKey[shared.Run]()
 
 
@@ -75,7 +81,11 @@ def pytest_configure_node(node: object) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build what the collected tests need and the cache lacks."""
     config = session.config
-    if not any("built_components" in getattr(item, "fixturenames", ()) for item in session.items):
+    wanted: list[components.Component] = []
+    for fixture, needs in _BUILT.items():
+        if any(fixture in getattr(item, "fixturenames", ()) for item in session.items):
+            wanted += needs
+    if not wanted:
         return
     if config.getoption("cluster") != "local" or config.getoption("collectonly"):
         return
@@ -84,7 +94,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if capture is not None:
             # It may take ten minutes, so whoever waits sees how far it is.
             stack.enter_context(capture.global_and_fixture_disabled())
-        build.ensure(report=progress.Progress())
+        build.ensure(wanted, report=progress.Progress())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -99,6 +109,13 @@ def built_components(pytestconfig: pytest.Config) -> None:
     """For tests that start a control plane of their own: its components are built."""
     if pytestconfig.getoption("cluster") == "local":
         build.ensure()
+
+
+@pytest.fixture(scope="session")
+def built_events(pytestconfig: pytest.Config) -> None:
+    """For tests that start Argo Events and its bus: both are built."""
+    _only_local(pytestconfig, "Argo Events on this machine")
+    build.ensure(components.EVENTS)
 
 
 @pytest.fixture(scope="session")

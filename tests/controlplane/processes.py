@@ -84,12 +84,7 @@ class Ports:
     @classmethod
     def pick(cls) -> Ports:
         """Ports that are free at this moment."""
-        taken: set[int] = set()
-        while len(taken) < len(dataclasses.fields(cls)):
-            port = random.choice(_PORTS)
-            if _is_free(port):
-                taken.add(port)
-        return cls(*taken)
+        return cls(*free_ports(len(dataclasses.fields(cls))))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -144,6 +139,16 @@ class Layout:
         file = self.workdir / name
         certs.write_kubeconfig(file, self.server, authority.certificate, user, client)
         return file
+
+
+def free_ports(count: int) -> set[int]:
+    """So many loopback ports that are free at this moment."""
+    taken: set[int] = set()
+    while len(taken) < count:
+        port = random.choice(_PORTS)
+        if _is_free(port):
+            taken.add(port)
+    return taken
 
 
 def prepare(layout: Layout) -> None:

@@ -43,6 +43,11 @@ class Supervisor:
         )
 
     @property
+    def workdir(self) -> pathlib.Path:
+        """Its folder."""
+        return self._workdir
+
+    @property
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid

@@ -97,6 +97,41 @@ sys.stdin.read()
     assert f"waiting for another build (process {other.pid}) …\n" in told.getvalue()
 
 
+@pytest.fixture
+def patched(component: components.Component) -> components.Component:
+    """A component with a module that it needs, in which a text is replaced."""
+    folder = component.module_folder
+    dependency = folder.parent / "words"
+    dependency.mkdir()
+    (dependency / "go.mod").write_text("module example.test/words\n\ngo 1.21\n")
+    (dependency / "words.go").write_text('package words\n\nconst Greeting = "hello"\n')
+    own = "require example.test/words v0.0.0\n\nreplace example.test/words => ../words\n"
+    (folder / "go.mod").write_text(f"{GO_MOD}\n{own}")
+    (folder / "main.go").write_text(
+        'package main\n\nimport "example.test/words"\n\nfunc main() { println(words.Greeting) }\n'
+    )
+    replacement = components.Replacement("example.test/words", "words.go", "hello", "good morning")
+    return dataclasses.replace(component, replacements=(replacement,))
+
+
+def test_a_replaced_text_is_in_the_program_and_not_in_the_module(
+    patched: components.Component,
+) -> None:
+    built, _ = ensure(patched)
+    answer = subprocess.run([built.binary], capture_output=True, text=True, check=True)
+    assert answer.stderr == "good morning\n"
+    assert "hello" in (patched.module_folder.parent / "words" / "words.go").read_text()
+    plain, _ = ensure(dataclasses.replace(patched, replacements=()))
+    assert plain.folder != built.folder
+
+
+def test_a_text_to_replace_that_is_not_there_is_named(patched: components.Component) -> None:
+    (wanted,) = patched.replacements
+    missing = dataclasses.replace(wanted, old="goodbye")
+    with pytest.raises(build.BuildFailed, match=r"words\.go of example.test/words .* 'goodbye'"):
+        ensure(dataclasses.replace(patched, replacements=(missing,)))
+
+
 class _LetGo(io.StringIO):
     """Ends the other process as soon as it is told that it is being waited for."""
 
