@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -19,41 +18,19 @@ from tests.controlplane import client
 from tests.e2e.support import argoevents, deliveries, waiting
 from tests.e2e.support import home as homes
 from tests.e2e.support import manifests as m
-from tests.e2e.support.argoevents import BUS, EVENT_SOURCE, SENSOR, ArgoEvents
+from tests.e2e.support.argoevents import EVENT_SOURCE, SENSOR, ArgoEvents
 from tests.e2e.support.deliveries import Delivery
 from tests.e2e.support.home import Home
-
-pytestmark = [pytest.mark.usefixtures("built_events", "operator")]
-
-PLAY = {"workflow-type": "play-orchestration"}
-FINISHING = "finishing"
-
-STAGES = (
-    {"name": m.PR_CREATED, "eventTypes": ["pr-created"], "setLabels": {m.STAGE: m.READY_FOR_QA}},
-    {
-        "name": m.READY_FOR_QA,
-        "eventTypes": ["pr-labeled-ready"],
-        "setLabels": {m.STAGE: m.PR_APPROVED},
-    },
-    {
-        "name": m.PR_APPROVED,
-        "eventTypes": ["pr-approved"],
-        "setLabels": {m.STAGE: "waiting-task-complete"},
-    },
-    {
-        "name": "waiting-task-complete",
-        "eventTypes": ["task-completed"],
-        "setLabels": {m.STAGE: FINISHING},
-    },
+from tests.e2e.support.plays import (
+    PLAY,
+    STAGES,
+    assert_waits,
+    deliver,
+    play,
+    resumed,
 )
 
-OUTPUTS = {
-    "created": ("pr-number", "pr-url"),
-    "labeled": ("cleo-completion-time",),
-    "approved": ("tess-approval-time", "review-id"),
-    "completed": (),
-}
-"""The gates of a play, and what is handed to the step behind each."""
+pytestmark = [pytest.mark.usefixtures("built_events", "operator")]
 
 
 @pytest.fixture(scope="module")
@@ -68,42 +45,6 @@ def events(home: Home, built_events: None) -> Iterator[ArgoEvents]:
 def task() -> str:
     """A task of the test's own."""
     return str(secrets.randbelow(10**12))
-
-
-def play(task: str, *gates: str) -> m.Json:
-    """A workflow with some of the gates, and behind each a step that keeps what it was handed."""
-    steps: list[m.Json] = []
-    templates: list[m.Json] = []
-    for gate in gates or OUTPUTS:
-        outputs = OUTPUTS[gate]
-        read = {one: f"{{{{steps.{gate}.outputs.parameters.{one}}}}}" for one in outputs}
-        steps += [
-            m.step(gate, f"gate-{gate}"),
-            m.step(f"after-{gate}", f"witness-{gate}", arguments=read),
-        ]
-        templates += [
-            m.gate(f"gate-{gate}", *outputs),
-            m.witness(*outputs, name=f"witness-{gate}"),
-        ]
-    return m.workflow(f"play-{task}", m.steps(*steps), *templates, task=task, labels=PLAY)
-
-
-def deliver(events: ArgoEvents, delivery: Delivery) -> None:
-    """GitHub delivers it, and is told that it was taken."""
-    assert delivery.post(events.url, argoevents.SECRET) == (200, "success"), events.tail(
-        EVENT_SOURCE
-    )
-
-
-def resumed(events: ArgoEvents, delivery: Delivery) -> m.Json:
-    """The WorkflowResume that became of a delivery, which has to open its gate."""
-    request = events.request(delivery.id)
-    events.home.resumed(request["metadata"]["name"])
-    return request
-
-
-def assert_waits(home: Home, task: str, gate: str = "created") -> None:
-    assert list(homes.open_gates(home.workflow(f"play-{task}"))) == [gate]
 
 
 def test_each_event_opens_its_gate_until_the_workflow_has_succeeded(
@@ -210,49 +151,6 @@ def test_an_event_before_the_workflow_is_there_resumes_it_later(
     home.came_to(name, Reason.WORKFLOW_NOT_FOUND)
     home.ask(play(task, "created"))
     home.resumed(name)
-    home.ended(f"play-{task}")
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_what_comes_while_the_sensor_is_gone_waits_for_it_on_the_bus(
-    events: ArgoEvents, home: Home, task: str, how: signal.Signals
-) -> None:
-    home.submit(play(task, "created"))
-    events.end(SENSOR, how)
-    delivery = deliveries.opened(task)
-    deliver(events, delivery)
-    events.start(SENSOR)
-    resumed(events, delivery)
-    home.ended(f"play-{task}")
-
-
-def test_what_the_bus_has_taken_outlives_it(events: ArgoEvents, home: Home, task: str) -> None:
-    home.submit(play(task, "created"))
-    events.end(SENSOR)
-    delivery = deliveries.opened(task)
-    deliver(events, delivery)
-    events.end(BUS)
-    events.start(BUS)
-    events.start(SENSOR)
-    resumed(events, delivery)
-    home.ended(f"play-{task}")
-
-
-def test_github_is_told_when_the_bus_is_gone_and_can_deliver_again(
-    events: ArgoEvents, home: Home, task: str
-) -> None:
-    """EventSource and Sensor live on and find the bus again by themselves."""
-    home.submit(play(task, "created"))
-    events.end(BUS)
-    delivery = deliveries.opened(task)
-    assert delivery.post(events.url, argoevents.SECRET) == (500, "failed to record event")
-    events.start(BUS)
-    waiting.eventually(
-        lambda: delivery.post(events.url, argoevents.SECRET)[0] == 200,
-        lambda: events.tail(EVENT_SOURCE),
-        argoevents.START_TIMEOUT,
-    )
-    resumed(events, delivery)
     home.ended(f"play-{task}")
 
 
@@ -453,54 +351,3 @@ def test_the_name_of_a_request_holds_what_it_may_of_the_delivery_s_id(
     (name,) = of_the_task()
     assert name.startswith(prefix)
     assert len(name) == len(prefix) + 5
-
-
-def test_a_refused_creation_is_tried_again(events: ArgoEvents, home: Home, task: str) -> None:
-    home.submit(play(task, "created"))
-    binding = take_away_the_right(home)
-    delivery = deliveries.opened(task)
-    failures = events.log(SENSOR).count("is forbidden")
-    deliver(events, delivery)
-    waiting.eventually(
-        lambda: events.log(SENSOR).count("is forbidden") > failures, lambda: events.tail(SENSOR)
-    )
-    home.cluster.create(binding)
-    resumed(events, delivery)
-    home.ended(f"play-{task}")
-
-
-def test_what_cannot_be_created_ends_in_the_log_with_all_that_is_needed_to_do_it_later(
-    events: ArgoEvents, home: Home, task: str
-) -> None:
-    home.submit(play(task, "created"))
-    delivery = deliveries.opened(task)
-    binding = take_away_the_right(home)
-    with events.impatient():
-        deliver(events, delivery)
-        events.drained()
-        home.cluster.create(binding)
-    assert events.requests(delivery.id) == []
-    letters = [
-        json.loads(line["msg"])
-        for line in map(json.loads, events.log(SENSOR).splitlines())
-        if line.get("triggerName") == "dead-letter" and delivery.id in line["msg"]
-    ]
-    assert len(letters) == 1, events.tail(SENSOR)
-    letter = letters[0]
-    request = m.resume(
-        f"by-hand-{task}",
-        task=letter["taskId"],
-        event=letter["githubEvent"],
-        parameters={"pr-number": letter["number"], "pr-url": letter["url"]},
-    )
-    home.ask(request)
-    home.resumed(f"by-hand-{task}")
-
-
-def take_away_the_right(home: Home) -> m.Json:
-    """Deletes the Sensor's RoleBinding; what to create in order to give it back."""
-    kind = "rbac.authorization.k8s.io/v1/RoleBinding"
-    binding = home.cluster.get(kind, "resumer-sensor", home.namespace)
-    home.cluster.delete(kind, "resumer-sensor", home.namespace)
-    kept = {key: binding["metadata"][key] for key in ("name", "namespace")}
-    return {**binding, "metadata": kept}
