@@ -68,6 +68,20 @@ def test_each_check_is_shown_up_to_the_one_that_stops(home: Home) -> None:
     ]
 
 
+def test_the_policy_that_wins_is_named_with_the_one_that_it_wins_over(home: Home) -> None:
+    ours = {"explain": "policies"}
+    home.ask(
+        manifests.policy("broad", matches=ours),
+        manifests.policy("narrow", matches={**ours, "team": "a"}),
+    )
+    home.submit(manifests.workflow("ruled", task="96", labels={**ours, "team": "a"}))
+    request = manifests.resume("ruled", task="96")
+    shown = explain(home, manifest=request)
+    assert "Policy    narrow (wins over broad, which match the workflow as well)" in shown
+    told = json.loads(explain(home, "-o", "json", manifest=request))
+    assert (told["policy"], told["alsoMatching"]) == ("narrow", ["broad"])
+
+
 def test_a_request_in_the_cluster_is_explained_by_its_name(home: Home) -> None:
     home.ask(manifests.resume("early", task="94"))
     shown = explain(home, "early")

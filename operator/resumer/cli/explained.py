@@ -37,6 +37,7 @@ def as_json(found: Explanation) -> dict[str, Any]:
         "reason": str(end.reason) if end else None,
         "message": end.message if end else None,
         "policy": facts.policy.name or None,
+        "alsoMatching": list(facts.also_matching),
         "stage": facts.stage.name or None,
         "workflow": facts.workflow.key.name if facts.workflow else None,
         "gates": [gate.display_name for gate in facts.gates],
@@ -65,8 +66,10 @@ def _rule(item: Any) -> str:
 def _about(facts: Facts) -> list[str]:
     workflow = facts.workflow.key.name if facts.workflow else "none found"
     stage = facts.stage.name or "none"
+    also = ", ".join(facts.also_matching)
+    others = f" (wins over {also}, which match the workflow as well)" if also else ""
     return [
-        f"Policy    {facts.policy.name or 'the built-in one'}",
+        f"Policy    {facts.policy.name or 'the built-in one'}{others}",
         f"Stage     {stage}",
         f"Workflow  {workflow}",
     ]
