@@ -50,6 +50,21 @@ class Services:
     events: events.KubeEvents
 
 
+async def connect(settings: Settings, clock: SystemClock, activity: WatchActivity) -> Connection:
+    """The way to the API server, by whose answers the clock is put right.
+
+    Raises:
+        SettingsError: There is no way to reach a cluster.
+    """
+    return await Connection.open(
+        clock,
+        activity,
+        kubeconfig=settings.kubeconfig,
+        context=settings.context,
+        timekeeper=Timekeeper(clock),
+    )
+
+
 def build(
     settings: Settings, connection: Connection, clock: ports.Clock, metrics: Metrics
 ) -> Services:
@@ -142,13 +157,7 @@ async def explain(settings: Settings, request: str | Mapping[str, Any]) -> Expla
     """
     clock, namespace = SystemClock(), settings.namespaces[0]
     activity = WatchActivity((), namespaces=(), now=clock.monotonic())
-    connection = await Connection.open(
-        clock,
-        activity,
-        kubeconfig=settings.kubeconfig,
-        context=settings.context,
-        timekeeper=Timekeeper(clock),
-    )
+    connection = await connect(settings, clock, activity)
     try:
         client = connection.client(timeout=settings.request_timeout, max_connections=4)
         explainer = Explainer(

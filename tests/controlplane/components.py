@@ -94,6 +94,17 @@ _KUBERNETES_VARIABLES = (
 
 _ARGO_MODULE = "github.com/argoproj/argo-workflows/v4"
 
+
+def _argo_variables(module: str, version: str, commit: str) -> tuple[tuple[str, str], ...]:
+    """What the programs of Argo are told about themselves."""
+    return (
+        (f"{module}.version", version),
+        (f"{module}.gitTag", version),
+        (f"{module}.gitCommit", commit),
+        (f"{module}.gitTreeState", "clean"),
+    )
+
+
 ETCD = Component(
     name="etcd",
     module="etcd",
@@ -115,12 +126,7 @@ ARGO = Component(
     name="workflow-controller",
     module="argo",
     package=f"{_ARGO_MODULE}/cmd/workflow-controller",
-    variables=(
-        (f"{_ARGO_MODULE}.version", _ARGO_VERSION),
-        (f"{_ARGO_MODULE}.gitTag", _ARGO_VERSION),
-        (f"{_ARGO_MODULE}.gitCommit", _ARGO_COMMIT),
-        (f"{_ARGO_MODULE}.gitTreeState", "clean"),
-    ),
+    variables=_argo_variables(_ARGO_MODULE, _ARGO_VERSION, _ARGO_COMMIT),
     data=(
         DataFolder(_ARGO_MODULE, "manifests/base/crds/full", "crds/full", json=True),
         DataFolder(_ARGO_MODULE, "manifests/base/crds/minimal", "crds/minimal", json=True),
@@ -181,12 +187,7 @@ ARGO_EVENTS = Component(
     name="argo-events",
     module="argo-events",
     package=f"{_EVENTS_MODULE}/cmd",
-    variables=(
-        (f"{_EVENTS_MODULE}.version", _ARGO_EVENTS_VERSION),
-        (f"{_EVENTS_MODULE}.gitTag", _ARGO_EVENTS_VERSION),
-        (f"{_EVENTS_MODULE}.gitCommit", _ARGO_EVENTS_COMMIT),
-        (f"{_EVENTS_MODULE}.gitTreeState", "clean"),
-    ),
+    variables=_argo_variables(_EVENTS_MODULE, _ARGO_EVENTS_VERSION, _ARGO_EVENTS_COMMIT),
     data=(
         DataFolder(_EVENTS_MODULE, "manifests/base/crds", "crds", json=True),
         DataFolder(_EVENTS_MODULE, "manifests/base/controller-manager", "controller"),

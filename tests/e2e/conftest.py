@@ -7,6 +7,7 @@ user or other options overrides `home` or `operator_options`.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Generator, Iterator, Sequence
 
 import pytest
@@ -40,6 +41,12 @@ def operator(
         home.cluster.kubeconfig, log, [home.namespace], options=operator_options
     ) as started:
         yield started
+
+
+@pytest.fixture
+def task() -> str:
+    """A task of the test's own."""
+    return str(secrets.randbelow(10**12))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,7 +7,6 @@ GitHub's documented examples, signed as GitHub signs them.
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -39,12 +38,6 @@ def events(home: Home, built_events: None) -> Iterator[ArgoEvents]:
     home.ask(m.policy("play", *STAGES, matches=PLAY))
     with argoevents.running(home, {"repositories": f"^{deliveries.REPOSITORY}$"}) as started:
         yield started
-
-
-@pytest.fixture
-def task() -> str:
-    """A task of the test's own."""
-    return str(secrets.randbelow(10**12))
 
 
 def test_each_event_opens_its_gate_until_the_workflow_has_succeeded(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import secrets
 import signal
 from collections.abc import Iterator
 
@@ -39,12 +38,6 @@ def events(home: Home, built_events: None, tmp_path: pathlib.Path) -> Iterator[A
         argoevents.running(home, {"repositories": f"^{deliveries.REPOSITORY}$"}) as started,
     ):
         yield started
-
-
-@pytest.fixture
-def task() -> str:
-    """A task of the test's own."""
-    return str(secrets.randbelow(10**12))
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

@@ -33,16 +33,6 @@ def writes(stage: str) -> str:
     return rf"/workflows/{stage}-[^/]*$"
 
 
-def at_gates(plant: Rig, stage: str, count: int) -> Sequence[str]:
-    """So many Workflows of a stage, each at its first gate."""
-    names = [f"{stage}-{number}" for number in range(count)]
-    for name in names:
-        plant.home.cluster.create(plant.workflow(name, stage), plant.home.namespace)
-    for name in names:
-        plant.home.at_gate(name, "first")
-    return names
-
-
 def ask(plant: Rig, stage: str, names: Sequence[str]) -> None:
     plant.home.ask(*(plant.request(name, stage) for name in names))
 
@@ -81,8 +71,8 @@ def test_a_breaker_opens_holds_outlives_the_operator_probes_and_closes(plant: Ri
         circuitBreaker={"failureThreshold": 5, "openSeconds": 12, "halfOpenCalls": 2},
     )
     plant.policy("well", retry={"maxAttempts": 1}, circuitBreaker={"failureThreshold": 1})
-    names = at_gates(plant, "sick", 35)
-    at_gates(plant, "well", 1)
+    names = plant.at_gates("sick", 35)
+    plant.at_gates("well", 1)
     failing, waiting = names[:5], names[5:]
 
     # Five failures in a row open it. From now on each write to the stage is stopped, and seen.
@@ -151,7 +141,7 @@ def test_a_breaker_opens_holds_outlives_the_operator_probes_and_closes(plant: Ri
 
 def test_a_request_that_fails_for_its_own_reasons_does_not_move_the_breaker(plant: Rig) -> None:
     plant.policy("invalid", circuitBreaker={"failureThreshold": 1, "openSeconds": FOR_LONG})
-    names = at_gates(plant, "invalid", 1)
+    names = plant.at_gates("invalid", 1)
     for number in range(10):
         rules = [manifests.rule("current-stage", "equals", "another")]
         request = plant.request(f"refused-{number}", "invalid", task=names[0], rules=rules)
@@ -165,7 +155,7 @@ def test_a_request_that_fails_for_its_own_reasons_does_not_move_the_breaker(plan
 
 def test_deleting_a_breaker_resets_it_and_lets_go_who_it_held(plant: Rig) -> None:
     opened(plant, "reset", openSeconds=FOR_LONG)
-    (name,) = at_gates(plant, "reset", 1)
+    (name,) = plant.at_gates("reset", 1)
     ask(plant, "reset", [name])
     plant.came_to(name, Reason.BREAKER_OPEN)
     plant.home.cluster.delete(rig.BREAKER, "reset", plant.home.namespace)
@@ -176,7 +166,7 @@ def test_deleting_a_breaker_resets_it_and_lets_go_who_it_held(plant: Rig) -> Non
 
 def test_deleting_a_breaker_while_no_operator_runs_resets_it_as_well(plant: Rig) -> None:
     opened(plant, "forgotten", openSeconds=FOR_LONG)
-    (name,) = at_gates(plant, "forgotten", 1)
+    (name,) = plant.at_gates("forgotten", 1)
     ask(plant, "forgotten", [name])
     plant.came_to(name, Reason.BREAKER_OPEN)
     plant.kill()
@@ -189,7 +179,7 @@ def test_a_probe_whose_answer_was_lost_closes_the_breaker_if_it_was_carried_out(
     plant: Rig,
 ) -> None:
     opened(plant, "lost", openSeconds=2)
-    names = at_gates(plant, "lost", 3)
+    names = plant.at_gates("lost", 3)
     plant.proxy.on("PATCH", writes("lost"), faults.drop_after)
     ask(plant, "lost", names)
     for name in names:
@@ -199,7 +189,7 @@ def test_a_probe_whose_answer_was_lost_closes_the_breaker_if_it_was_carried_out(
 
 def test_a_probe_that_the_operator_did_not_survive_keeps_nobody_waiting(plant: Rig) -> None:
     opened(plant, "orphan", openSeconds=2)
-    names = at_gates(plant, "orphan", 3)
+    names = plant.at_gates("orphan", 3)
     probe = faults.Hold(after=True)
     plant.proxy.on("PATCH", writes("orphan"), probe)
     ask(plant, "orphan", names)
@@ -219,7 +209,7 @@ def test_a_breaker_that_cannot_be_written_opens_all_the_same(plant: Rig) -> None
         retry={"maxAttempts": 1},
         circuitBreaker={"failureThreshold": 2, "openSeconds": FOR_LONG},
     )
-    names = at_gates(plant, "unstored", 3)
+    names = plant.at_gates("unstored", 3)
     broken = plant.proxy.on("PATCH", "/workflowresumebreakers/unstored/status", faults.drop_before)
     with plant.proxy.on("PATCH", writes("unstored"), faults.answer(503), times=None) as sick:
         for name in names[:2]:

@@ -6,7 +6,6 @@ are enough. There is no Argo here, so that what is seen is the operator's own do
 
 from __future__ import annotations
 
-import contextlib
 import json
 import pathlib
 import sys
@@ -15,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from tests.controlplane import client, launcher
 from tests.e2e.support import home as homes
 from tests.e2e.support import process, written
 from tests.e2e.support.home import Home
@@ -24,11 +22,7 @@ from tests.e2e.support.home import Home
 @pytest.fixture(scope="module")
 def home(built_components: None) -> Iterator[Home]:
     """A namespace of a cluster without Argo's controller, where a Workflow may have any shape."""
-    with (
-        launcher.start(crds="minimal", argo=False) as plane,
-        contextlib.closing(client.Cluster(plane.kubeconfig)) as cluster,
-        homes.new(cluster) as made,
-    ):
+    with homes.without_argo() as made:
         yield made
 
 

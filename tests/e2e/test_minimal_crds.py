@@ -45,17 +45,7 @@ def test_a_gate_opens_with_its_values_and_the_rest_of_the_workflow_stays_as_it_w
     chosen = "templateName=one"
     home.ask(manifests.resume("values", task="121", nodeFieldSelector=chosen, parameters=given))
     home.resumed("values")
-    after = home.cluster.wait_for(
-        homes.WORKFLOW,
-        "values",
-        home.namespace,
-        lambda body: any(
-            node["displayName"] == "after" and node["phase"] == "Succeeded"
-            for node in homes.nodes(body)
-        ),
-        homes.TIMEOUT,
-        describe="past the gate",
-    )
+    after = home.past("values", "after")
     assert homes.inputs(after, "after") == {**given, "left": "default"}
     assert homes.node(after, "two") == homes.node(before, "two")
     assert after["spec"] == before["spec"]

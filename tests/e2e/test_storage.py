@@ -68,17 +68,7 @@ def test_exactly_the_named_gate_opens_and_nothing_that_was_done_is_done_again(ho
     )
     status = home.resumed("packed")
     assert [one["displayName"] for one in status["workflow"]["nodes"]] == ["one"]
-    after = home.cluster.wait_for(
-        homes.WORKFLOW,
-        "packed",
-        home.namespace,
-        lambda body: any(
-            node["displayName"] == "after" and node["phase"] == "Succeeded"
-            for node in homes.nodes(body)
-        ),
-        homes.TIMEOUT,
-        describe="past the gate",
-    )
+    after = home.past("packed", "after")
     assert is_compressed(after)
     assert after["metadata"]["labels"]["moved"] == "on"
     assert homes.inputs(after, "after") == {"answer": '"42", { %s'}

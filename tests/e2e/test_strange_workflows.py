@@ -7,7 +7,6 @@ none here, and the tests write what it would have written.
 from __future__ import annotations
 
 import base64
-import contextlib
 import copy
 import gzip
 import json
@@ -18,7 +17,6 @@ from typing import Any
 import pytest
 
 from resumer.api.outcomes import Reason
-from tests.controlplane import client, launcher
 from tests.e2e.support import home as homes
 from tests.e2e.support import manifests, written
 from tests.e2e.support.home import Home
@@ -34,11 +32,7 @@ MAX_RESIDENT_MIB = 300
 @pytest.fixture(scope="module")
 def home(built_components: None) -> Iterator[Home]:
     """A namespace of a cluster without Argo's controller, where a Workflow may have any shape."""
-    with (
-        launcher.start(crds="minimal", argo=False) as plane,
-        contextlib.closing(client.Cluster(plane.kubeconfig)) as cluster,
-        homes.new(cluster) as made,
-    ):
+    with homes.without_argo() as made:
         yield made
 
 

@@ -52,15 +52,6 @@ def again_and_again(work: Callable[[], object], seconds: float) -> Iterator[None
         thread.join(10)
 
 
-def at_gates(plant: Rig, prefix: str, count: int) -> Sequence[str]:
-    names = [f"{prefix}-{number}" for number in range(count)]
-    for name in names:
-        plant.home.cluster.create(plant.workflow(name, STAGE), plant.home.namespace)
-    for name in names:
-        plant.home.at_gate(name, "first")
-    return names
-
-
 def _grows(found: Sequence[object], beyond: int) -> bool:
     return len(found) > beyond
 
@@ -78,7 +69,7 @@ def _checks(body: str) -> list[dict[str, Any]]:
 
 
 def test_watches_that_break_every_second_cost_nothing(plant: Rig) -> None:
-    names = at_gates(plant, "cut", 20)
+    names = plant.at_gates(STAGE, 20, "cut")
     cuts: list[int] = []
     with again_and_again(lambda: cuts.append(plant.proxy.cut()), 1.0):
         for some in (names[:7], names[7:14], names[14:]):
@@ -150,7 +141,7 @@ def binding() -> dict[str, Any]:
 
 
 def test_rights_that_are_taken_away_and_given_back_are_used_again(restricted: Rig) -> None:
-    first, second = at_gates(restricted, "rights", 2)
+    first, second = restricted.at_gates(STAGE, 2, "rights")
     restricted.home.ask(restricted.request(first, STAGE))
     restricted.resumed_once(first)
     operator, home = restricted.operator, restricted.home

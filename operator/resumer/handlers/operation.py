@@ -23,7 +23,6 @@ from resumer import errors, factory
 from resumer.adapters import kinds
 from resumer.adapters.clock import SystemClock
 from resumer.adapters.connection import Connection
-from resumer.adapters.timekeeping import Timekeeper
 from resumer.adapters.watches import WatchActivity
 from resumer.handlers import embedding, watching
 from resumer.settings import Settings
@@ -64,13 +63,7 @@ async def _operate(settings: Settings) -> int:
     activity = WatchActivity(
         watching.WATCHED, namespaces=settings.namespaces, now=clock.monotonic()
     )
-    connection = await Connection.open(
-        clock,
-        activity,
-        kubeconfig=settings.kubeconfig,
-        context=settings.context,
-        timekeeper=Timekeeper(clock),
-    )
+    connection = await factory.connect(settings, clock, activity)
     metrics = Metrics(watch_ages=lambda: activity.ages(clock.monotonic()))
     services = factory.build(settings, connection, clock, metrics)
     ready = asyncio.Event()

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from resumer.api import outcomes
-from tests.controlplane import client
+from tests.controlplane import client, launcher
 from tests.e2e.support.manifests import Json
 
 WORKFLOW = "argoproj.io/v1alpha1/Workflow"
@@ -66,6 +66,19 @@ class Home:
         assert body["status"]["phase"] == phase, body["status"].get("message")
         return body
 
+    def past(self, name: str, step: str) -> Json:
+        """The Workflow, as soon as the step of this display name has succeeded."""
+        return self.cluster.wait_for(
+            WORKFLOW,
+            name,
+            self.namespace,
+            lambda body: any(
+                node["displayName"] == step and node["phase"] == "Succeeded" for node in nodes(body)
+            ),
+            TIMEOUT,
+            describe=f"past {step}",
+        )
+
     def workflow(self, name: str) -> Json:
         """The Workflow as it is now."""
         return self.cluster.get(WORKFLOW, name, self.namespace)
@@ -118,6 +131,17 @@ def new(cluster: client.Cluster) -> Iterator[Home]:
     cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield Home(cluster, name)
     cluster.delete("Namespace", name, missing_ok=True)
+
+
+@contextlib.contextmanager
+def without_argo() -> Iterator[Home]:
+    """A namespace of a cluster without Argo's controller, where a Workflow may have any shape."""
+    with (
+        launcher.start(crds="minimal", argo=False) as plane,
+        contextlib.closing(client.Cluster(plane.kubeconfig)) as cluster,
+        new(cluster) as made,
+    ):
+        yield made
 
 
 def open_gates(workflow: Mapping[str, Any]) -> Mapping[str, Json]:

@@ -67,6 +67,15 @@ class Rig:
             self._operator.wait_logged("ready", process.START_TIMEOUT)
         return self._operator
 
+    def at_gates(self, stage: str, count: int, prefix: str = "") -> Sequence[str]:
+        """So many Workflows of a stage, each at its first gate; named after it, or the prefix."""
+        names = [f"{prefix or stage}-{number}" for number in range(count)]
+        for name in names:
+            self.home.cluster.create(self.workflow(name, stage), self.home.namespace)
+        for name in names:
+            self.home.at_gate(name, TWO_GATES[0])
+        return names
+
     def kill(self) -> None:
         """SIGKILL."""
         self.operator.kill()
