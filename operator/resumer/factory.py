@@ -24,9 +24,11 @@ from resumer.services.guarding import Guard
 from resumer.services.intake import Intake
 from resumer.services.queue import KeyedQueue
 from resumer.services.reporting import Reporter
+from resumer.services.requeststore import RequestStore
 from resumer.services.resuming import Reconciler
 from resumer.services.resyncing import Resync
-from resumer.services.stores import BreakerStore, PolicyStore, RequestStore, Stores, WorkflowIndex
+from resumer.services.stores import BreakerStore, PolicyStore, Stores
+from resumer.services.workflowindex import WorkflowIndex
 from resumer.settings import Settings
 from resumer.telemetry.metrics import Metrics
 

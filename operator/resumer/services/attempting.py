@@ -20,7 +20,7 @@ from resumer.core.observation import Decision, End, Facts, ResumeOrder
 from resumer.services.gathering import Gatherer
 from resumer.services.guarding import Guard
 from resumer.services.reporting import metric_stage
-from resumer.services.stores import WorkflowIndex
+from resumer.services.workflowindex import WorkflowIndex
 
 _log = structlog.get_logger(__name__)
 

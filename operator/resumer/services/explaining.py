@@ -18,13 +18,9 @@ from resumer.core.keys import Key
 from resumer.core.observation import Decision
 from resumer.services import governing
 from resumer.services.gathering import Gatherer
-from resumer.services.stores import (
-    BreakerStore,
-    PolicyStore,
-    RequestStore,
-    Stores,
-    WorkflowIndex,
-)
+from resumer.services.requeststore import RequestStore
+from resumer.services.stores import BreakerStore, PolicyStore, Stores
+from resumer.services.workflowindex import WorkflowIndex
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ change of a workflow wakes the requests of its task, a change of a policy or a b
 namespace.
 
 Catching up after a start: thousands of requests may wait for workflows that do not exist, and each
-of them costs a LIST to be sure of that. New requests and those whose workflow is known go first;
-the others are spread over some seconds with full jitter, so that neither the API server nor what
-happens meanwhile suffers.
+of them costs a LIST to be sure of that. New requests go first, then those whose workflow is known,
+whenever nothing new is to be done; the others are spread over some seconds with full jitter, so
+that neither the API server nor what happens meanwhile suffers.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 from resumer import ports
 from resumer.api.breaker import BreakerState
 from resumer.api.outcomes import Outcome
-from resumer.api.resume import WorkflowResume
 from resumer.core import workflows
 from resumer.core.breaker import Breaker
 from resumer.core.keys import Key
 from resumer.services.queue import KeyedQueue
+from resumer.services.requeststore import Outline
 from resumer.services.stores import Stores
 
 _RELEASE_INTERVAL = 0.02
@@ -63,11 +63,11 @@ class Intake:
         listed, self._listed = self._listed or set(), None
         reading = []
         for key in listed:
-            request = self._stores.requests.get(key)
-            if isinstance(request, WorkflowResume) and self._needs_read(key, request):
+            request = self._stores.requests.outline(key)
+            if request is not None and self._needs_read(key, request):
                 reading.append(key)
             elif request is not None:
-                self._queue.add(key)
+                self._queue.add_behind(key)
         for key in reading:
             self._queue.add_after(key, catch_up_delay(len(reading), self._clock.random()))
         self._queue.start()
@@ -77,8 +77,8 @@ class Intake:
         key = self._stores.requests.put(body, self._clock.now())
         if key is None:
             return
-        request = self._stores.requests.get(key)
-        looked_at = isinstance(request, WorkflowResume) and request.status.outcome is not None
+        request = self._stores.requests.outline(key)
+        looked_at = request is not None and request.outcome is not None
         if self._listed is not None and looked_at:
             self._listed.add(key)
         else:
@@ -136,18 +136,16 @@ class Intake:
         if self._listed is None or key not in self._listed:
             self._queue.add(key)
 
-    def _needs_read(self, key: Key, request: WorkflowResume) -> bool:
+    def _needs_read(self, key: Key, request: Outline) -> bool:
         """Whether a request that was looked at before this start will ask the API server again.
 
         Not if it waits and a workflow that it may mean is there: the stores then tell enough. What
         had failed or was held back will.
         """
-        if request.status.outcome is not Outcome.WAITING:
+        if request.outcome is not Outcome.WAITING or request.task is None:
             return True
         return not self._stores.workflows.matching(
-            key.namespace,
-            name=request.spec.workflow_name,
-            task=request.spec.correlation_data.task_id,
+            key.namespace, name=request.workflow, task=request.task
         )
 
     def _wake(self, view: workflows.WorkflowView) -> None:
@@ -158,20 +156,15 @@ class Intake:
         """Lets the requests that a breaker holds look at it again, one after the other."""
         turn = 0
         for key in self._stores.requests.in_namespace(namespace):
-            request = self._stores.requests.get(key)
+            request = self._stores.requests.outline(key)
             if (
-                isinstance(request, WorkflowResume)
-                and request.status.outcome is Outcome.CIRCUIT_OPEN
-                and _stage(request) == stage
+                request is not None
+                and request.outcome is Outcome.CIRCUIT_OPEN
+                and request.stage == stage
                 and self._listed is None
             ):
                 self._queue.add_after(key, turn * _RELEASE_INTERVAL)
                 turn += 1
-
-
-def _stage(request: WorkflowResume) -> str:
-    workflow = request.status.workflow
-    return (workflow.stage if workflow else None) or ""
 
 
 def catch_up_delay(count: int, unit_random: float) -> float:

@@ -2,14 +2,15 @@
 
 As with client-go's workqueue: a key stands in it once, however often it is added; it is never
 worked on twice at the same time; added while it is worked on, it comes again. On top of that a key
-can come at a later time, and the sooner of two times wins. One pass that raises is isolated: the
-key comes again after a growing wait, the others go on.
+can come at a later time, and the sooner of two times wins; or behind all others, so that what is
+new does not queue up after what there is much of. One pass that raises is isolated: the key comes
+again after a growing wait, the others go on.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -52,6 +53,8 @@ class KeyedQueue:
         self._ready: deque[Key] = deque()
         self._waiting: set[Key] = set()
         """The keys in `_ready`."""
+        self._behind: OrderedDict[Key, None] = OrderedDict()
+        """Keys whose turn comes when `_ready` is empty."""
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._again: set[Key] = set()
         """Keys that were added while they ran."""
@@ -70,11 +73,20 @@ class KeyedQueue:
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
+        self._behind.pop(key, None)
         if key in self._running:
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting.add(key)
             self._ready.append(key)
+            self._dispatch()
+
+    def add_behind(self, key: Key) -> None:
+        """Looks at a key when there is no other to look at, or as soon as it is added again."""
+        if key in self._running:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._behind[key] = None
             self._dispatch()
 
     def add_after(self, key: Key, seconds: float) -> None:
@@ -95,6 +107,7 @@ class KeyedQueue:
             timer.cancel()
         self._failures.pop(key, None)
         self._again.discard(key)
+        self._behind.pop(key, None)
 
     async def drain(self, seconds: float) -> bool:
         """Starts no more keys, waits for the running ones and cancels what is not done in time.
@@ -119,15 +132,16 @@ class KeyedQueue:
         while (
             self._started
             and not self._closed
-            and self._ready
+            and (self._ready or self._behind)
             and len(self._running) < self._workers
         ):
-            key = self._ready.popleft()
+            key = self._ready.popleft() if self._ready else self._behind.popitem(last=False)[0]
             self._waiting.discard(key)
             self._running[key] = asyncio.get_running_loop().create_task(
                 self._run(key), name=f"reconcile {key}"
             )
-        self._telemetry.queue_changed(len(self._ready), len(self._timers), len(self._running))
+        ready = len(self._ready) + len(self._behind)
+        self._telemetry.queue_changed(ready, len(self._timers), len(self._running))
 
     async def _run(self, key: Key) -> None:
         began = self._clock.monotonic()

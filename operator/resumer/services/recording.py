@@ -19,7 +19,8 @@ from resumer.core import status
 from resumer.core.keys import Key
 from resumer.core.observation import NOTHING, End, Facts
 from resumer.services.reporting import Origin, Reporter
-from resumer.services.stores import Stores, Unreadable
+from resumer.services.requeststore import Unreadable
+from resumer.services.stores import Stores
 
 CONFLICT_DELAY = 0.2
 """Seconds until the next pass after somebody else wrote."""
@@ -142,7 +143,7 @@ class Recorder:
                 self._untold[key] = ended
             raise
         self._reporter.decided(request, ended.facts, end, now, origin)
-        if not end.reason.outcome.terminal and self._stores.requests.get(key) is not None:
+        if not end.reason.outcome.terminal and key in self._stores.requests:
             # Withdrawn meanwhile, it would be put back for good.
             self._stores.requests.put(body, now)
         return self._next_look(key, end, now)

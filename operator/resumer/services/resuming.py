@@ -31,7 +31,8 @@ from resumer.services.gathering import Gatherer
 from resumer.services.guarding import Guard
 from resumer.services.recording import CONFLICT_DELAY, Recorder
 from resumer.services.reporting import Reporter
-from resumer.services.stores import Stores, Unreadable
+from resumer.services.requeststore import Unreadable
+from resumer.services.stores import Stores
 from resumer.services.superseding import Superseder
 
 _ROUNDS = 6

@@ -16,7 +16,9 @@ from resumer.core.keys import Key
 from resumer.services import intake as intakes
 from resumer.services.intake import Intake
 from resumer.services.queue import KeyedQueue
-from resumer.services.stores import BreakerStore, PolicyStore, RequestStore, Stores, WorkflowIndex
+from resumer.services.requeststore import RequestStore
+from resumer.services.stores import BreakerStore, PolicyStore, Stores
+from resumer.services.workflowindex import WorkflowIndex
 from tests import builders, fakes
 from tests.unit.services import virtual
 from tests.unit.services.world import key

@@ -64,6 +64,42 @@ def test_keys_collect_until_the_start_and_each_then_comes_once() -> None:
     virtual.run(main())
 
 
+def test_keys_added_behind_come_when_no_other_is_there_or_is_added_meanwhile() -> None:
+    async def main() -> None:
+        log = Log(took=1.0)
+        queue, telemetry = make(log, workers=1)
+        for key in (A, B, C):
+            queue.add_behind(key)
+        queue.add_behind(A)
+        queue.start()
+        await asyncio.sleep(0.5)
+        assert telemetry.depth == (2, 0, 1)
+        queue.add(D)
+        queue.add_behind(D)
+        queue.add(C)
+        await asyncio.sleep(9)
+        assert log.seen == [(0, A), (1, D), (2, C), (3, B)]
+
+    virtual.run(main())
+
+
+def test_a_key_added_behind_while_it_runs_comes_again_and_one_forgotten_does_not() -> None:
+    async def main() -> None:
+        log = Log(took=1.0)
+        queue, _ = make(log, workers=2)
+        queue.start()
+        queue.add_behind(A)
+        queue.add(B)
+        await asyncio.sleep(0.5)
+        queue.add_behind(A)
+        queue.add_behind(C)
+        queue.forget(C)
+        await asyncio.sleep(5)
+        assert log.seen == [(0, A), (0, B), (1, A)]
+
+    virtual.run(main())
+
+
 def test_no_more_keys_run_at_once_than_there_are_workers() -> None:
     async def main() -> None:
         log = Log(took=1.0)

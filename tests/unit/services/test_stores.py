@@ -7,17 +7,15 @@ from typing import Any
 
 import pytest
 
+from resumer.api.outcomes import Outcome
+from resumer.api.resume import WorkflowResume
 from resumer.core import workflows
 from resumer.core.breaker import Breaker
 from resumer.core.keys import Key
-from resumer.services import stores
-from resumer.services.stores import (
-    BreakerStore,
-    PolicyStore,
-    RequestStore,
-    Unreadable,
-    WorkflowIndex,
-)
+from resumer.services import requeststore
+from resumer.services.requeststore import RequestStore, Unreadable
+from resumer.services.stores import BreakerStore, PolicyStore
+from resumer.services.workflowindex import WorkflowIndex
 from tests import builders
 from tests.unit.services.world import key
 
@@ -39,7 +37,7 @@ def test_a_request_is_known_as_last_seen() -> None:
     assert known is not None
     assert known.metadata.resource_version == "201"
     assert len(store) == 1
-    assert [found for found, _ in store] == [key()]
+    assert list(store) == [key()]
 
 
 @pytest.mark.parametrize("stale", ["200", "199", "99"])
@@ -105,7 +103,7 @@ def test_once_the_watch_says_that_a_finished_request_left_it_is_forgotten_altoge
 def test_no_more_finished_requests_are_remembered_than_the_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(stores, "_REMEMBERED", 2)
+    monkeypatch.setattr(requeststore, "_REMEMBERED", 2)
     store = RequestStore()
     bodies = [builders.a_request(f"wake-{number}").build() for number in range(3)]
     for body in bodies:
@@ -131,6 +129,91 @@ def test_an_object_that_the_models_do_not_understand_is_kept_with_what_is_wrong(
     assert store.waiting_for(builders.a_workflow().view(), LABELS) == set()
     store.remove(key())
     assert len(store) == 0
+
+
+def test_what_was_not_looked_at_lately_is_read_again_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only as many as the bound stay parsed, those looked at last; none says anything else."""
+    monkeypatch.setattr(requeststore, "_RECENT", 2)
+    store, parsed = RequestStore(), []
+    for number in range(5):
+        body = builders.a_request(f"wake-{number}").saying(title="\ud83d ünï").build()
+        store.put(body | {"metadata": body["metadata"] | {"managedFields": [{"a": 1}]}}, NOW)
+        parsed.append(WorkflowResume.from_json(body))
+
+    for _ in range(2):
+        assert [store.get(key(f"wake-{number}")) for number in range(5)] == parsed
+    assert len(store._recent) == 2
+    assert store.get(key("wake-4")) is store.get(key("wake-4"))
+
+    changed = builders.a_request("wake-0").build()
+    changed["metadata"]["resourceVersion"] = "999"
+    changed["status"] = {"outcome": "Waiting"}
+    store.put(changed, NOW)
+    for number in range(5):
+        store.get(key(f"wake-{number}"))
+    found = store.get(key("wake-0"))
+    assert isinstance(found, WorkflowResume)
+    assert found.status.outcome is Outcome.WAITING
+
+
+def test_an_event_too_deep_to_be_written_down_again_is_kept_as_it_was_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(requeststore, "_RECENT", 1)
+    deep: dict[str, Any] = {}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    body = builders.a_request("wake").saying(title="deep").build()
+    body["spec"]["correlationData"]["githubEvent"]["deep"] = deep
+    store = RequestStore()
+    store.put(body, NOW)
+    store.put(builders.a_request("other").build(), NOW)
+    found = store.get(key())
+    assert isinstance(found, WorkflowResume)
+    assert found.spec.correlation_data.github_event["title"] == "deep"
+
+
+def test_the_outline_of_a_request_tells_what_is_asked_often() -> None:
+    store = RequestStore()
+    assert store.outline(key()) is None
+    assert key() not in store
+    body = builders.a_request("wake").named("play").build()
+    store.put(body, NOW)
+    body["metadata"]["resourceVersion"] = "999"
+    body["status"] = {"outcome": "CircuitOpen", "workflow": {"name": "play", "stage": "review"}}
+    store.put(body, NOW + timedelta(seconds=5))
+    outline = store.outline(key())
+    assert outline is not None
+    assert key() in store
+    assert (outline.task, outline.workflow) == ("7", "play")
+    assert (outline.outcome, outline.stage) == (Outcome.CIRCUIT_OPEN, "review")
+    assert outline.seen == NOW
+
+
+def test_nothing_is_left_of_requests_that_ended() -> None:
+    """Once the watch has told that they left it: until then a uid is remembered."""
+    store = RequestStore()
+    for number in range(300):
+        store.put(builders.a_request(f"wake-{number}").named(f"play-{number}").build(), NOW)
+    for number in range(300):
+        store.finish(key(f"wake-{number}"))
+        store.remove(key(f"wake-{number}"))
+    held = {name: len(value) for name, value in vars(store).items()}
+    assert set(held.values()) == {0}, held
+
+
+def test_nothing_is_left_of_workflows_that_ended() -> None:
+    index = WorkflowIndex()
+    index.use_task_label("ticket")
+    for number in range(300):
+        opened = builders.a_workflow(f"play-{number}").gate(started=0)
+        index.put(opened.with_labels({"ticket": str(number)}).view(), NOW)
+    for number in range(300):
+        index.remove(key(f"play-{number}"))
+    held = {name: len(value) for name, value in vars(index).items() if name != "_task_labels"}
+    assert set(held.values()) == {0}, held
 
 
 def test_a_workflow_concerns_the_requests_of_its_task_and_those_that_name_it() -> None:
