@@ -17,7 +17,7 @@ import copy
 import functools
 import itertools
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -34,6 +34,9 @@ from resumer.core.workflows import NodeStorage
 Json = dict[str, Any]
 Watcher = Callable[[str, Json], None]
 """Is told the type of an event (ADDED, MODIFIED, DELETED) and the object."""
+
+PAGE = 3
+"""Workflows in a page; few, so that whoever reads them has to go on."""
 
 _T = TypeVar("_T")
 
@@ -241,14 +244,20 @@ class FakeWorkflows:
     async def read(self, key: Key) -> ports.Body | None:
         return await self.faults.call("workflows.read", lambda: self._read(key))
 
-    async def find(self, namespace: str, label: str, value: str) -> Sequence[ports.Body]:
+    async def find(
+        self, namespace: str, label: str, value: str, *, live: bool = False
+    ) -> AsyncGenerator[Sequence[ports.Body], None]:
         def matches(body: Json) -> bool:
-            return self._ours(body) and _labels(body).get(label) == value
+            labels = _labels(body)
+            left_out = live and labels.get(constants.LABEL_COMPLETED) == "true"
+            return self._ours(body) and labels.get(label) == value and not left_out
 
-        return await self.faults.call(
+        found = await self.faults.call(
             "workflows.find",
             lambda: self.api.find(constants.WORKFLOW_PLURAL, matches, namespace),
         )
+        for page in range(0, len(found), PAGE):
+            yield found[page : page + PAGE]
 
     async def terminate(self, key: Key, uid: str) -> None:
         await self.faults.call("workflows.terminate", lambda: self._terminate(key, uid))

@@ -8,7 +8,7 @@ services.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -40,8 +40,17 @@ class Workflows(Protocol):
     async def read(self, key: Key) -> Body | None:
         """The Workflow as it is now, or None where there is none."""
 
-    async def find(self, namespace: str, label: str, value: str) -> Sequence[Body]:
-        """The Workflows of a namespace with this label, live and finished."""
+    def find(
+        self, namespace: str, label: str, value: str, *, live: bool = False
+    ) -> AsyncGenerator[Sequence[Body], None]:
+        """The Workflows of a namespace with this label, page by page.
+
+        Args:
+            namespace: The namespace.
+            label: The label's key.
+            value: The label's value.
+            live: Leave out the finished ones.
+        """
 
     async def terminate(self, key: Key, uid: str) -> None:
         """Sets ``spec.shutdown: Terminate`` on exactly this Workflow (seed 000, scenario 2)."""

@@ -211,11 +211,19 @@ class Promises:
             builders.at_review("foreign").with_labels({constants.LABEL_INSTANCE_ID: "another"}),
         ):
             await outside.put(builder)
-        found = await outside.workflows.find(outside.namespace, "task-id", "7")
+        found = await find(outside, outside.namespace, "7")
         assert sorted(body["metadata"]["name"] for body in found) == ["finished", "live"]
         assert all(body["metadata"]["resourceVersion"] for body in found)
-        assert await outside.workflows.find("default", "task-id", "7") == []
-        assert await outside.workflows.find(outside.namespace, "task-id", "9") == []
+        assert await find(outside, "default", "7") == []
+        assert await find(outside, outside.namespace, "9") == []
+
+    async def test_only_live_workflows_are_found_when_told(self, outside: Outside) -> None:
+        await outside.put(builders.at_review("finished").finished())
+        for name in ("a", "b", "c", "d"):
+            await outside.put(builders.at_review(name))
+        pages = outside.workflows.find(outside.namespace, "task-id", "7", live=True)
+        found = [body["metadata"]["name"] async for page in pages for body in page]
+        assert found == ["a", "b", "c", "d"]
 
     async def test_terminating_tells_argo_to_stop_and_changes_nothing_else(
         self, outside: Outside
@@ -628,6 +636,12 @@ class Promises:
         await outside.breakers.write(outside.namespace, "review", FAILING, "")
         assert await outside.breakers.read(outside.namespace, "Review") == (Breaker(), "")
         assert await outside.breakers.read("default", "review") == (Breaker(), "")
+
+
+async def find(outside: Outside, namespace: str, task: str) -> list[ports.Body]:
+    """The workflows of a task."""
+    pages = outside.workflows.find(namespace, "task-id", task)
+    return [body async for page in pages for body in page]
 
 
 class TestFakes(Promises):

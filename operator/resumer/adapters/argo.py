@@ -6,7 +6,7 @@ for the metadata only in return: the answer is then 1 KiB where the Workflow may
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from resumer import errors, ports
 from resumer.adapters import kube
@@ -50,11 +50,17 @@ class KubeWorkflows:
         labels = body.get("metadata", {}).get("labels") or {}
         return body if labels.get(constants.LABEL_INSTANCE_ID, "") == self._instance_id else None
 
-    async def find(self, namespace: str, label: str, value: str) -> Sequence[ports.Body]:
-        """The Workflows of a namespace with this label, live and finished."""
-        selector = f"{label}={value},{instance_selector(self._instance_id)}"
-        pages = self._client.pages(_path(namespace), params={"labelSelector": selector})
-        return [body async for page in pages for body in page]
+    async def find(
+        self, namespace: str, label: str, value: str, *, live: bool = False
+    ) -> AsyncGenerator[Sequence[ports.Body], None]:
+        """The Workflows of a namespace with this label, live and, unless told, finished."""
+        select = live_selector if live else instance_selector
+        selector = f"{label}={value},{select(self._instance_id)}"
+        pages = self._client.pages(
+            _path(namespace), params={"labelSelector": selector}, limit=kube.PAGE_OF_WORKFLOWS
+        )
+        async for page in pages:
+            yield page
 
     async def terminate(self, key: Key, uid: str) -> None:
         """Sets ``spec.shutdown: Terminate`` on this very Workflow; one that is gone is no error."""

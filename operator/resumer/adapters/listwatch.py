@@ -24,8 +24,6 @@ from resumer import errors, ports
 from resumer.adapters import kube
 from resumer.core.keys import Key
 
-PAGE = 100
-"""Objects in a page of the list: some MB of Workflows."""
 _SERVER_SECONDS = 280
 """For how long the API server keeps one watch open; it adds nothing to that by itself."""
 _SILENCE_SECONDS = 70.0
@@ -89,7 +87,9 @@ class ListWatch:
     async def _list(self) -> str:
         """Takes in the whole collection, tells what is gone since the last time."""
         version, found = "", set[Key]()
-        async for page in self._client.pages_of_list(self._at, params=self._params, limit=PAGE):
+        async for page in self._client.pages_of_list(
+            self._at, params=self._params, limit=kube.PAGE_OF_WORKFLOWS
+        ):
             version = page["metadata"]["resourceVersion"]
             for body in page.get("items") or ():
                 found.add(self._take(body))

@@ -18,8 +18,8 @@ from resumer.api.policy import MAX_KEPT_SPEC, PolicyStatus
 from resumer.core import policies
 from resumer.core.keys import Key
 from resumer.core.policies import InForce, Version
-from resumer.services.intake import Intake
 from resumer.services import stamps
+from resumer.services.intake import Intake
 from resumer.services.stores import PolicyStore
 
 _log = structlog.get_logger(__name__)
