@@ -473,6 +473,8 @@ class FakeTelemetry:
     latencies: list[tuple[str, float, float]] = field(default_factory=list)
     """Stage, seconds since the request was created, seconds since the gate opened."""
     breaker_changes: list[tuple[str, str, str, str]] = field(default_factory=list)
+    breaker_states: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By namespace and stage, what is in force."""
     depth: tuple[int, int, int] = (0, 0, 0)
     """Ready, delayed, running."""
     passes: list[tuple[float, str]] = field(default_factory=list)
@@ -488,6 +490,12 @@ class FakeTelemetry:
 
     def breaker_changed(self, namespace: str, stage: str, before: str, after: str) -> None:
         self.breaker_changes.append((namespace, stage, before, after))
+
+    def breaker_in_force(self, namespace: str, stage: str, state: str | None) -> None:
+        if state is None:
+            self.breaker_states.pop((namespace, stage), None)
+        else:
+            self.breaker_states[namespace, stage] = state
 
     def queue_changed(self, ready: int, delayed: int, running: int) -> None:
         self.depth = (ready, delayed, running)

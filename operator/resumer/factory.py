@@ -17,6 +17,7 @@ from resumer.api import constants
 from resumer.api.outcomes import Phase
 from resumer.core.keys import Key
 from resumer.ports import Outside
+from resumer.services.circuits import BreakerStore
 from resumer.services.cleaning import Cleaner
 from resumer.services.explaining import Explainer, Explanation
 from resumer.services.governing import Governor
@@ -27,7 +28,7 @@ from resumer.services.reporting import Reporter
 from resumer.services.requeststore import RequestStore
 from resumer.services.resuming import Reconciler
 from resumer.services.resyncing import Resync
-from resumer.services.stores import BreakerStore, PolicyStore, Stores
+from resumer.services.stores import PolicyStore, Stores
 from resumer.services.workflowindex import WorkflowIndex
 from resumer.settings import Settings
 from resumer.telemetry.metrics import Metrics

@@ -107,7 +107,11 @@ class Breakers(Protocol):
     """The persisted circuit breakers, one object per namespace and stage."""
 
     async def read(self, namespace: str, stage: str) -> tuple[Breaker, str]:
-        """The breaker and its version to compare with; closed and ``""`` where none is stored."""
+        """The breaker and its version to compare with; closed and ``""`` where none is stored.
+
+        One into which somebody wrote what nobody can read counts as closed: the next write mends
+        it.
+        """
 
     async def write(self, namespace: str, stage: str, breaker: Breaker, version: str) -> str:
         """Stores the breaker if its version is still the given one, and returns the new version.
@@ -154,7 +158,10 @@ class Telemetry(Protocol):
         """A gate was opened, so many seconds after the request came and after the gate began."""
 
     def breaker_changed(self, namespace: str, stage: str, before: str, after: str) -> None:
-        """A circuit breaker went from one state to another."""
+        """This process brought a circuit breaker from one state to another."""
+
+    def breaker_in_force(self, namespace: str, stage: str, state: str | None) -> None:
+        """A circuit breaker is in this state, whoever brought it there; None: it was deleted."""
 
     def queue_changed(self, ready: int, delayed: int, running: int) -> None:
         """The reconcile queue's depth."""

@@ -165,7 +165,26 @@ async def test_what_a_watch_delivers_can_be_parsed(
 ) -> None:
     version = await stored.write(namespace, "Stage_1", OPEN, "")
     body = cluster.get("WorkflowResumeBreaker", breakers.object_name("Stage_1"), namespace)
-    assert breakers.parse(body) == ("Stage_1", OPEN, version)
+    assert breakers.parse(body) == breakers.Stored("Stage_1", OPEN, version)
+
+
+async def test_a_breaker_that_somebody_edited_badly_counts_as_closed_and_is_mended(
+    stored: breakers.KubeBreakers, cluster: cluster_client.Cluster, namespace: str
+) -> None:
+    """The API server knows a year 0, Python does not."""
+    await stored.write(namespace, "stage", OPEN, "")
+    cluster.patch(
+        "WorkflowResumeBreaker",
+        "stage",
+        namespace,
+        {"status": {"openUntilTime": "0000-01-01T00:00:00Z"}},
+        subresource="status",
+    )
+
+    breaker, version = await stored.read(namespace, "stage")
+    assert breaker == core_breaker.Breaker()
+    await stored.write(namespace, "stage", HALF_OPEN, version)
+    assert (await stored.read(namespace, "stage"))[0] == HALF_OPEN
 
 
 async def test_a_breaker_in_a_namespace_that_is_gone_cannot_be_written(

@@ -2,13 +2,19 @@
 
 Compare-and-swap is the API server's: a write carries the resourceVersion that was read, and a
 breaker that is not stored yet is created, which only one can.
+
+People may edit these objects. One that nobody can read counts as closed, which is what deleting it
+would make of it, and the next write mends it; one whose name is not that of its stage is nobody's.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 from typing import Any
+
+import structlog
 
 from resumer import errors, ports
 from resumer.adapters import kube
@@ -20,6 +26,19 @@ _PLAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9
 _HASHED = re.compile(r".*-[0-9a-f]{8}")
 _UNFIT = re.compile(r"[^a-z0-9]+")
 _NO_STAGE = "no-stage"
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a WorkflowResumeBreaker says."""
+
+    stage: str
+    breaker: breakers.Breaker
+    version: str
+    problem: str = ""
+    """Why its status cannot be read and the breaker is a closed one, in words for a person."""
 
 
 class KubeBreakers:
@@ -35,14 +54,20 @@ class KubeBreakers:
         Raises:
             TransientError: No answer, or one that may be better later.
             PermanentError: Refused.
-            InvalidError: Somebody wrote into the object what the operator never does.
         """
         try:
             body = await self._client.get(_path(namespace, object_name(stage)))
         except errors.NotFoundError:
             return breakers.Breaker(), ""
-        _, breaker, version = parse(body)
-        return breaker, version
+        stored = parse(body)
+        if stored.problem:
+            _log.warning(
+                "breaker cannot be read and counts as closed",
+                namespace=namespace,
+                stage=stage,
+                problem=stored.problem,
+            )
+        return stored.breaker, stored.version
 
     async def write(
         self, namespace: str, stage: str, breaker: breakers.Breaker, version: str
@@ -85,14 +110,24 @@ class KubeBreakers:
         return _version(stored)
 
 
-def parse(body: ports.Body) -> tuple[str, breakers.Breaker, str]:
-    """The stage, the breaker and the version of a WorkflowResumeBreaker.
+def parse(body: ports.Body) -> Stored:
+    """What a WorkflowResumeBreaker says; one that cannot be read is closed.
 
     Raises:
-        InvalidError: Somebody wrote into the object what the operator never does.
+        InvalidError: It is not the object of its stage: the operator never made it.
     """
-    stored = breaker_api.WorkflowResumeBreaker.from_json(body)
-    status = stored.status
+    metadata = body["metadata"]
+    version, stage = str(metadata["resourceVersion"]), _stage(body)
+    if metadata["name"] != object_name(stage):
+        raise errors.InvalidError(
+            "metadata.name",
+            f"the breaker {metadata['name']!r} is not used: that of stage {stage!r} has the name"
+            f" {object_name(stage)!r}",
+        )
+    try:
+        status = breaker_api.WorkflowResumeBreaker.from_json(body).status
+    except errors.InvalidError as error:
+        return Stored(stage, breakers.Breaker(), version, problem=str(error))
     breaker = breakers.Breaker(
         state=status.state,
         consecutive_failures=status.consecutive_failures,
@@ -103,7 +138,13 @@ def parse(body: ports.Body) -> tuple[str, breakers.Breaker, str]:
         last_failure_reason=status.last_failure_reason or "",
         last_transition_at=status.last_transition_time,
     )
-    return stored.spec.stage, breaker, stored.metadata.resource_version
+    return Stored(stage, breaker, version)
+
+
+def _stage(body: ports.Body) -> str:
+    spec = body.get("spec")
+    stage = spec.get("stage") if isinstance(spec, dict) else None
+    return stage if isinstance(stage, str) else ""
 
 
 def object_name(stage: str) -> str:

@@ -34,12 +34,14 @@ class KubeReader:
         """The stored breakers of a namespace, or with ``""`` of all.
 
         Returns:
-            Namespace, stage, breaker, version; one that nobody can read is left out.
+            Namespace, stage, breaker, version; one that is nobody's is left out.
         """
         found = []
         for body in await self._all(constants.BREAKER_PLURAL, namespace):
             with contextlib.suppress(errors.InvalidError):
-                found.append((body["metadata"]["namespace"], *breakers.parse(body)))
+                stored = breakers.parse(body)
+                home = body["metadata"]["namespace"]
+                found.append((home, stored.stage, stored.breaker, stored.version))
         return found
 
     async def _all(self, plural: str, namespace: str) -> Sequence[ports.Body]:

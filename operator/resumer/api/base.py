@@ -114,6 +114,13 @@ def truncate(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def newer(one: str, other: str) -> bool:
+    """Whether one resourceVersion is newer; they are ordered integers for Kubernetes itself."""
+    if one.isdigit() and other.isdigit():
+        return int(one) > int(other)
+    return one != other
+
+
 def _path(location: tuple[int | str, ...]) -> str:
     """``("spec", "rules", 0, "field")`` as a person writes it: ``spec.rules[0].field``."""
     text = ""

@@ -52,6 +52,10 @@ class Probe:
         """When the claim ends without a result."""
         return self.claimed_at + timedelta(seconds=PROBE_SECONDS)
 
+    def holds(self, now: datetime) -> bool:
+        """Whether its result is still waited for."""
+        return now < self.expires_at and not instants.is_ahead(self.claimed_at, now)
+
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
@@ -65,6 +69,19 @@ class Breaker:
     last_failure_at: datetime | None = None
     last_failure_reason: str = ""
     last_transition_at: datetime | None = None
+
+    @property
+    def changes_at(self) -> datetime | None:
+        """When who is held may be let through although nobody writes, or None if never."""
+        match self.state:
+            case BreakerState.CLOSED:
+                return None
+            case BreakerState.OPEN:
+                return self.open_until
+            case BreakerState.HALF_OPEN:
+                return min((probe.expires_at for probe in self.probes), default=None)
+            case _:
+                assert_never(self.state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +116,9 @@ def admit(
         case BreakerState.CLOSED:
             return Admitted(breaker, probe=False)
         case BreakerState.OPEN:
-            ahead = instants.is_ahead(breaker.opened_at, now)
-            if breaker.open_until is not None and now < breaker.open_until and not ahead:
-                return Refused(breaker.open_until)
+            until = _open_until(breaker, settings, now)
+            if now < until:
+                return Refused(until)
             half_open = dataclasses.replace(
                 breaker, state=BreakerState.HALF_OPEN, last_transition_at=now
             )
@@ -167,14 +184,20 @@ def on_ignored(breaker: Breaker, holder: str) -> Breaker:
     return dataclasses.replace(breaker, probes=_others(breaker, holder))
 
 
+def _open_until(breaker: Breaker, settings: BreakerSettings, now: datetime) -> datetime:
+    """When an open circuit is probed; a shorter open time of the policy counts at once."""
+    if breaker.open_until is None or instants.is_ahead(breaker.opened_at, now):
+        return now
+    if breaker.opened_at is None:
+        return breaker.open_until
+    allowed = breaker.opened_at + timedelta(seconds=settings.open_seconds)
+    return min(breaker.open_until, allowed)
+
+
 def _probe(
     breaker: Breaker, settings: BreakerSettings, holder: str, now: datetime
 ) -> Admitted | Refused:
-    others = tuple(
-        probe
-        for probe in _others(breaker, holder)
-        if now < probe.expires_at and not instants.is_ahead(probe.claimed_at, now)
-    )
+    others = tuple(probe for probe in _others(breaker, holder) if probe.holds(now))
     if len(others) >= settings.half_open_calls:
         return Refused(min(probe.expires_at for probe in others))
     probes = (*others, Probe(holder, now))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import kopf
+import structlog
 
+from resumer import errors
 from resumer.adapters import breakers
 from resumer.api import constants
 from resumer.core.keys import Key
@@ -16,6 +18,11 @@ BY_KOPF = (constants.POLICY_PLURAL, constants.BREAKER_PLURAL)
 
 WATCHED = (*BY_KOPF, constants.RESUME_PLURAL, constants.WORKFLOW_PLURAL)
 """The plurals of all watched kinds; `adapters.listwatch` says why two of them are not kopf's."""
+
+UNUSABLE_EVENT = "BreakerUnusable"
+"""The reason of the Event about a WorkflowResumeBreaker that somebody edited badly."""
+
+_log = structlog.get_logger(__name__)
 
 _GONE = "DELETED"
 """Also sent for what no longer matches the watch's selector."""
@@ -35,11 +42,24 @@ def register(registry: kopf.OperatorRegistry, services: Services) -> None:
     @kopf.on.event(constants.GROUP, constants.VERSION, constants.BREAKER_PLURAL, registry=registry)
     async def circuit_breakers(event: kopf.RawEvent, **_: Any) -> None:
         namespace = _key(event).namespace
-        stage, breaker, version = breakers.parse(event["object"])
+        try:
+            stored = breakers.parse(event["object"])
+        except errors.InvalidError as error:
+            _complain(services, event, str(error))
+            return
         if event["type"] == _GONE:
-            resync.breaker_gone(namespace, stage)
-        else:
-            resync.breaker(namespace, stage, breaker, version)
+            resync.breaker_gone(namespace, stored.stage, stored.version)
+            return
+        if stored.problem:
+            _complain(services, event, f"it counts as closed: {stored.problem}")
+        resync.breaker(namespace, stored.stage, stored.breaker, stored.version)
+
+
+def _complain(services: Services, event: kopf.RawEvent, problem: str) -> None:
+    """Tells, in the log and on the object, about a breaker that a person has to look at."""
+    key = _key(event)
+    _log.warning("breaker not usable", namespace=key.namespace, breaker=key.name, problem=problem)
+    services.events.publish(event["object"], warning=True, reason=UNUSABLE_EVENT, message=problem)
 
 
 def _key(event: kopf.RawEvent) -> Key:

@@ -17,9 +17,10 @@ from resumer.core.decision import Step
 from resumer.core.keys import Key
 from resumer.core.observation import Decision
 from resumer.services import governing
+from resumer.services.circuits import BreakerStore
 from resumer.services.gathering import Gatherer
 from resumer.services.requeststore import RequestStore
-from resumer.services.stores import BreakerStore, PolicyStore, Stores
+from resumer.services.stores import PolicyStore, Stores
 from resumer.services.workflowindex import WorkflowIndex
 
 

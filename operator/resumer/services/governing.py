@@ -18,7 +18,6 @@ from resumer.api.policy import MAX_KEPT_SPEC, PolicyStatus
 from resumer.core import policies
 from resumer.core.keys import Key
 from resumer.core.policies import InForce, Version
-from resumer.services import stamps
 from resumer.services.intake import Intake
 from resumer.services.stores import PolicyStore
 
@@ -140,4 +139,4 @@ def _kept(version: Version | None) -> dict[str, Any]:
 
 def _is_older(one: base.ObjectMeta, other: base.ObjectMeta) -> bool:
     versions = one.resource_version, other.resource_version
-    return versions[0] != versions[1] and not stamps.newer(*versions)
+    return versions[0] != versions[1] and not base.newer(*versions)

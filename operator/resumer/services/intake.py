@@ -1,8 +1,10 @@
 """What comes in from the watches: into the stores, and on to whoever it concerns.
 
 Handlers call these methods with what kopf gives them, one for each kind; nothing here waits. A
-change of a workflow wakes the requests of its task, a change of a policy or a breaker those of its
-namespace.
+change of a workflow wakes the requests of its task, a change of a policy those of its namespace.
+
+A breaker that lets attempts through again, by its time or by a change, lets go whom it held: the
+oldest first, one after the other.
 
 Catching up after a start: thousands of requests may wait for workflows that do not exist, and each
 of them costs a LIST to be sure of that. New requests go first, then those whose workflow is known,
@@ -12,6 +14,7 @@ that neither the API server nor what happens meanwhile suffers.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,7 +29,9 @@ from resumer.services.requeststore import Outline
 from resumer.services.stores import Stores
 
 _RELEASE_INTERVAL = 0.02
-"""Seconds between two requests that a closed breaker lets go: not all at once, the oldest first."""
+"""Seconds between two requests that a breaker lets go."""
+_RELEASE_MARGIN = 0.05
+"""Seconds after its time at which a breaker lets go: clocks do not run alike to the millisecond."""
 _CATCH_UP_RATE = 100.0
 """Requests that need a read, each second, while catching up after a start."""
 _CATCH_UP_LONGEST = 60.0
@@ -57,6 +62,9 @@ class Intake:
         self._clock = clock
         self._listed: set[Key] | None = set()
         """Requests of the first lists that were looked at before this start; None: it is over."""
+        self._releases: dict[tuple[str, str], asyncio.TimerHandle] = {}
+        """When breakers let go by their time, by namespace and stage."""
+        stores.breakers.listen(self._breaker_changed)
 
     def start(self) -> None:
         """The first lists are in: lets the queue run, and spreads what would cost reads."""
@@ -117,19 +125,12 @@ class Intake:
                 self._queue.add_after(key, catch_up_delay(len(concerned), self._clock.random()))
 
     def breaker(self, namespace: str, stage: str, breaker: Breaker, version: str) -> None:
-        """A breaker was written, by us or by somebody else.
-
-        Whom it holds looks at it anew, except where only probes were claimed: that changes nothing
-        for the others.
-        """
+        """A breaker was written, by us or by somebody else."""
         self._stores.breakers.learn(namespace, stage, breaker, version)
-        if breaker.state is not BreakerState.HALF_OPEN or not breaker.probes:
-            self._release(namespace, stage)
 
-    def breaker_gone(self, namespace: str, stage: str) -> None:
-        """A breaker was deleted, which resets it."""
-        self._stores.breakers.remove(namespace, stage)
-        self._release(namespace, stage)
+    def breaker_gone(self, namespace: str, stage: str, version: str) -> None:
+        """A breaker was deleted, which resets it; the version is that of its end."""
+        self._stores.breakers.remove(namespace, stage, version)
 
     def _look(self, key: Key) -> None:
         """Has a request looked at as soon as possible, unless `start` is still to choose when."""
@@ -152,6 +153,22 @@ class Intake:
         for key in self._stores.requests.waiting_for(view, self._stores.workflows.task_labels):
             self._look(key)
 
+    def _breaker_changed(
+        self, namespace: str, stage: str, before: Breaker | None, after: Breaker | None
+    ) -> None:
+        """Plans when those whom a breaker holds look at it again."""
+        timer = self._releases.pop((namespace, stage), None)
+        if timer is not None:
+            timer.cancel()
+        if _lets_go(before or Breaker(), after or Breaker()):
+            self._release(namespace, stage)
+        due = after.changes_at if after else None
+        if due is not None:
+            seconds = max(0.0, (due - self._clock.now()).total_seconds()) + _RELEASE_MARGIN
+            self._releases[namespace, stage] = asyncio.get_running_loop().call_later(
+                seconds, self._release, namespace, stage
+            )
+
     def _release(self, namespace: str, stage: str) -> None:
         """Lets the requests that a breaker holds look at it again, one after the other."""
         turn = 0
@@ -165,6 +182,16 @@ class Intake:
             ):
                 self._queue.add_after(key, turn * _RELEASE_INTERVAL)
                 turn += 1
+
+
+def _lets_go(before: Breaker, after: Breaker) -> bool:
+    """Whether a change lets somebody through who was held: it closed, or a probe's place is free.
+
+    A stage that is well changes at each failure that is counted, and holds nobody.
+    """
+    if after.state is BreakerState.HALF_OPEN:
+        return len(after.probes) < len(before.probes)
+    return after.state is BreakerState.CLOSED and before.state is not BreakerState.CLOSED
 
 
 def catch_up_delay(count: int, unit_random: float) -> float:

@@ -26,8 +26,11 @@ CONFLICT_DELAY = 0.2
 """Seconds until the next pass after somebody else wrote."""
 _FLICKER = 1.0
 """Seconds for which a new reason for waiting has to hold before it is told."""
-_HALF_OPEN_SPREAD = 1.0
-"""Seconds over which requests held by a breaker come back."""
+_HELD_MARGIN = 5.0
+"""Seconds after which requests held by a breaker come back if nobody let them go, and over which.
+
+The intake lets them go in their order; this is for what it could not know.
+"""
 
 _log = structlog.get_logger(__name__)
 
@@ -155,7 +158,7 @@ class Recorder:
         if end.until is None:
             return None
         spread = (
-            _HALF_OPEN_SPREAD * self._out.clock.random()
+            _HELD_MARGIN * (1 + self._out.clock.random())
             if end.reason is Reason.BREAKER_OPEN
             else 0.0
         )

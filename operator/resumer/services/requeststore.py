@@ -127,7 +127,7 @@ class RequestStore:
         known = self._outlines.get(key)
         again = known is not None and known.uid == metadata.uid
         if known is not None and again:
-            if not stamps.newer(metadata.resource_version, known.version):
+            if not base.newer(metadata.resource_version, known.version):
                 return None
             now = known.seen
         self._drop(key)

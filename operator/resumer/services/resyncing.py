@@ -20,9 +20,9 @@ import structlog
 from resumer import errors, ports
 from resumer.core.breaker import Breaker
 from resumer.core.keys import Key
+from resumer.services.circuits import BreakerStore
 from resumer.services.governing import Governor
 from resumer.services.intake import Intake
-from resumer.services.stores import BreakerStore
 
 INTERVAL: Final = 600.0
 """Seconds between two comparisons that nothing asked for, spread by a fifth."""
@@ -87,10 +87,10 @@ class Resync:
         self._touch((namespace, stage))
         self._intake.breaker(namespace, stage, breaker, version)
 
-    def breaker_gone(self, namespace: str, stage: str) -> None:
-        """The watch tells that a breaker was deleted."""
+    def breaker_gone(self, namespace: str, stage: str, version: str) -> None:
+        """The watch tells that a breaker was deleted; the version is that of its end."""
         self._touch((namespace, stage))
-        self._intake.breaker_gone(namespace, stage)
+        self._intake.breaker_gone(namespace, stage, version)
 
     async def run(self) -> None:
         """Compares when asked, and from time to time, until cancelled."""
@@ -158,7 +158,7 @@ class Resync:
             # Unless it was written meanwhile, by us.
             if self._breakers.stored().get((home, stage)) == before[home, stage]:
                 _log.info("breaker was deleted unseen", namespace=home, stage=stage)
-                self._intake.breaker_gone(home, stage)
+                self._intake.breaker_gone(home, stage, before[home, stage][1])
 
     def _touch(self, what: Hashable) -> None:
         if self._touched is not None:

@@ -1,4 +1,4 @@
-"""Small things that the stores share: which version is newer, when something began, sets by key."""
+"""Small things that the stores share: when something began, and sets by key."""
 
 from __future__ import annotations
 
@@ -11,13 +11,6 @@ _PRECISION = timedelta(seconds=1)
 
 _Place = TypeVar("_Place")
 _Item = TypeVar("_Item")
-
-
-def newer(one: str, other: str) -> bool:
-    """Whether one version is newer; resourceVersions are ordered integers for Kubernetes itself."""
-    if one.isdigit() and other.isdigit():
-        return int(one) > int(other)
-    return one != other
 
 
 def sharpened(stamp: datetime | None, seen: datetime | None) -> datetime | None:

@@ -82,14 +82,15 @@ METRICS = (
         "resumer_breaker_state",
         Kind.GAUGE,
         ("namespace", "stage", "state"),
-        "1 for the state a circuit breaker is in, 0 for the others; one that has never left "
-        "Closed is not shown.",
+        "1 for the state a circuit breaker is in, 0 for the others, whoever brought it there; one "
+        "that has no WorkflowResumeBreaker, because it never failed or was reset, is not shown.",
     ),
     Row(
         "resumer_breaker_transitions_total",
         Kind.COUNTER,
         ("namespace", "stage", "to"),
-        "Changes of state of the circuit breakers, by the state they went to.",
+        "Changes of state of the circuit breakers that this process made, by the state they went "
+        "to.",
     ),
     Row(
         "resumer_queue_depth",

@@ -30,9 +30,7 @@ many.
 """
 
 BREAKER_LIMIT = 500
-"""Pairs of namespace and stage whose breaker is shown; only those that ever left ``Closed``
-count.
-"""
+"""Pairs of namespace and stage whose breaker is shown; only those that ever failed count."""
 
 BREAKER_STATES = tuple(breaker.BreakerState)
 """The values of the label ``state`` of ``resumer_breaker_state``."""
@@ -91,19 +89,26 @@ class Metrics:
         self._reaction.labels(stage=name).observe(max(0.0, min(since_created, since_open)))
 
     def breaker_changed(self, namespace: str, stage: str, before: str, after: str) -> None:
-        """A circuit breaker went from one state to another.
-
-        The same state twice counts nothing and shows the state: for a breaker found at the start.
-        """
-        pair = (namespace, stage or OTHER)
-        if pair not in self._shown and len(self._shown) >= BREAKER_LIMIT:
-            pair = (OTHER, OTHER)
-        else:
-            self._shown.add(pair)
-            for state in BREAKER_STATES:
-                self._breakers.labels(*pair, state).set(state == after)
+        """This process brought a circuit breaker from one state to another."""
         if before != after:
-            self._transitions.labels(*pair, self._word(after)).inc()
+            self._transitions.labels(*self._breaker(namespace, stage), self._word(after)).inc()
+
+    def breaker_in_force(self, namespace: str, stage: str, state: str | None) -> None:
+        """A circuit breaker is in this state, whoever brought it there; None: it was deleted.
+
+        With it go its series, as its namespace may be gone, too.
+        """
+        pair = self._breaker(namespace, stage)
+        if pair not in self._shown:
+            return
+        for one in BREAKER_STATES:
+            if state is None:
+                self._breakers.remove(*pair, one)
+                self._transitions.remove(*pair, one)
+            else:
+                self._breakers.labels(*pair, one).set(state == one)
+        if state is None:
+            self._shown.discard(pair)
 
     def queue_changed(self, ready: int, delayed: int, running: int) -> None:
         """The reconcile queue's depth."""
@@ -120,6 +125,15 @@ class Metrics:
     def event_dropped(self) -> None:
         """A Kubernetes Event was not written."""
         self._dropped.inc()
+
+    def _breaker(self, namespace: str, stage: str) -> tuple[str, str]:
+        """The labels of a breaker; beyond `BREAKER_LIMIT` all have the same."""
+        pair = (namespace, stage)
+        if pair not in self._shown:
+            if len(self._shown) >= BREAKER_LIMIT:
+                return (OTHER, OTHER)
+            self._shown.add(pair)
+        return pair
 
     def _counter(self, name: str) -> prometheus.Counter:
         row = catalog.row(name)

@@ -6,6 +6,7 @@ lets a few through, and what is ignored is neither a success nor a failure.
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import hypothesis
@@ -15,7 +16,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from resumer.api.breaker import BreakerState
 from resumer.core import breaker
-from resumer.core.breaker import PROBE_SECONDS, Admitted, Breaker, BreakerSettings, Probe, Refused
+from resumer.core.breaker import (
+    PROBE_SECONDS,
+    Admitted,
+    Breaker,
+    BreakerSettings,
+    Probe,
+    Refused,
+)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = BreakerSettings(failure_threshold=3, open_seconds=30, half_open_calls=2)
@@ -110,6 +118,23 @@ def test_an_open_circuit_refuses_until_its_time_has_come() -> None:
     state = opened()
     assert breaker.admit(state, SETTINGS, "a", at(29.9)) == Refused(at(30))
     assert isinstance(breaker.admit(state, SETTINGS, "a", at(30)), Admitted)
+
+
+def test_an_open_time_that_the_policy_shortens_counts_at_once_and_a_longer_one_later() -> None:
+    state = opened()
+    shorter = dataclasses.replace(SETTINGS, open_seconds=5)
+    assert breaker.admit(state, shorter, "a", at(4)) == Refused(at(5))
+    assert isinstance(breaker.admit(state, shorter, "a", at(5)), Admitted)
+    longer = dataclasses.replace(SETTINGS, open_seconds=300)
+    assert isinstance(breaker.admit(state, longer, "a", at(30)), Admitted)
+
+
+def test_a_circuit_says_when_it_lets_somebody_through_although_nobody_writes() -> None:
+    assert Breaker(consecutive_failures=2).changes_at is None
+    assert opened().changes_at == at(30)
+    first = probed(opened(), "a", at(30))
+    assert probed(first, "b", at(40)).changes_at == at(30 + PROBE_SECONDS)
+    assert Breaker(state=BreakerState.HALF_OPEN).changes_at is None
 
 
 def test_an_open_circuit_is_not_changed_by_results_of_calls_from_before() -> None:
@@ -218,6 +243,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.now = START
         self.breaker = Breaker()
         self.failures = 0
+        self.opened_at = START
         self.opened: datetime | None = None
         self.probing: dict[str, datetime] | None = None
 
@@ -232,7 +258,9 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(holder=HOLDERS)
     def somebody_asks(self, holder: str) -> None:
         answer = breaker.admit(self.breaker, self.settings, holder, self.now)
-        if self.opened is not None and self.now >= self.opened:
+        shortened = self.opened_at + timedelta(seconds=self.settings.open_seconds)
+        until = min(self.opened, shortened) if self.opened else None
+        if until is not None and self.now >= until:
             self.opened, self.probing = None, {}
         if self.probing is None:
             expected = self.opened is None
@@ -241,7 +269,7 @@ class AnyHistory(RuleBasedStateMachine):
                 assert answer.breaker is self.breaker
                 assert not answer.probe
             else:
-                assert answer.until == self.opened
+                assert answer.until == until
             return
         alive = {
             name: since
@@ -278,6 +306,7 @@ class AnyHistory(RuleBasedStateMachine):
             return
         self.failures += 1
         if self.probing is not None or self.failures >= self.settings.failure_threshold:
+            self.opened_at = self.now
             self.opened = self.now + timedelta(seconds=self.settings.open_seconds)
             self.probing = None
         assert self.breaker is not before

@@ -45,5 +45,5 @@ def services(
         governor=operator.governor,
         resync=operator.resync,
         cleaner=Cleaner(requests, operator.world.clock, interval=0),
-        events=cast(KubeEvents, None),
+        events=cast(KubeEvents, operator.world.events),
     )

@@ -7,10 +7,10 @@ from typing import Any
 import kopf
 import pytest
 
-from resumer import errors
 from resumer.adapters import breakers
 from resumer.api import constants
 from resumer.api.breaker import BreakerState
+from resumer.core.breaker import Breaker
 from resumer.handlers import watching
 from tests import builders
 from tests.unit.handlers import support
@@ -94,10 +94,41 @@ async def test_a_breaker_is_known_by_its_stage_whatever_its_name_until_it_is_del
     assert scene.operator.stores.breakers.get(TEAM, STAGE) is None
 
 
-async def test_a_breaker_that_nobody_can_read_is_not_taken_in(scene: Scene) -> None:
-    """Kopf logs what a handler raises, and goes on."""
+async def test_a_breaker_that_nobody_can_read_counts_as_closed_and_says_so(scene: Scene) -> None:
+    await scene.tell(constants.BREAKER_PLURAL, "ADDED", a_breaker())
     body = a_breaker()
+    body["metadata"]["resourceVersion"] = "401"
     body["status"]["state"] = "Ajar"
-    with pytest.raises(errors.InvalidError):
-        await scene.tell(constants.BREAKER_PLURAL, "MODIFIED", body)
-    assert scene.operator.stores.breakers.of(TEAM) == {}
+    await scene.tell(constants.BREAKER_PLURAL, "MODIFIED", body)
+    assert scene.operator.stores.breakers.get(TEAM, STAGE) == (Breaker(), "401")
+    (event,) = scene.world.events.published
+    assert (event.kind, event.reason, event.warning) == (
+        "WorkflowResumeBreaker",
+        watching.UNUSABLE_EVENT,
+        True,
+    )
+    assert "status.state" in event.message
+
+
+async def test_a_breaker_that_nobody_can_read_is_reset_when_it_is_deleted(scene: Scene) -> None:
+    await scene.tell(constants.BREAKER_PLURAL, "ADDED", a_breaker())
+    body = a_breaker()
+    body["metadata"]["resourceVersion"] = "402"
+    body["status"] = {"state": "Ajar", "probes": "none"}
+    await scene.tell(constants.BREAKER_PLURAL, "DELETED", body)
+    assert scene.operator.stores.breakers.get(TEAM, STAGE) is None
+
+
+@pytest.mark.parametrize("kind", ["ADDED", "DELETED"])
+async def test_a_breaker_under_the_name_of_another_stage_changes_nothing_and_says_so(
+    scene: Scene, kind: str
+) -> None:
+    await scene.tell(constants.BREAKER_PLURAL, "ADDED", a_breaker())
+    known = scene.operator.stores.breakers.get(TEAM, STAGE)
+    body = a_breaker()
+    body["metadata"] = {**body["metadata"], "name": "mine", "resourceVersion": "500"}
+    body["status"]["state"] = "Closed"
+    await scene.tell(constants.BREAKER_PLURAL, kind, body)
+    assert scene.operator.stores.breakers.get(TEAM, STAGE) == known
+    (event,) = scene.world.events.published
+    assert breakers.object_name(STAGE) in event.message

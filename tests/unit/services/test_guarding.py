@@ -11,8 +11,8 @@ from resumer import errors
 from resumer.api.breaker import BreakerState
 from resumer.core.breaker import Breaker, Probe, Refused
 from resumer.core.policies import Stage
+from resumer.services.circuits import BreakerStore
 from resumer.services.guarding import Guard
-from resumer.services.stores import BreakerStore
 from tests import builders, fakes
 
 NOW = builders.NOW
@@ -178,6 +178,101 @@ async def test_failures_at_the_same_time_are_all_counted() -> None:
     scene = Scene()
     await asyncio.gather(*(scene.fail(f"uid-{number}") for number in range(4)))
     assert scene.breaker.consecutive_failures == 4
+
+
+async def test_a_storm_of_failures_is_counted_to_the_last_and_costs_few_writes() -> None:
+    scene = Scene()
+    settings = stage(failureThreshold=1000)
+    failures = (
+        scene.guard.failed(TEAM, settings, f"uid-{number}", "HTTP 503", NOW)
+        for number in range(500)
+    )
+    await asyncio.gather(*failures)
+    assert scene.breaker.consecutive_failures == 500
+    assert scene.calls == ["breakers.write"]
+
+
+async def test_what_comes_while_a_write_is_under_way_is_judged_by_what_it_will_bring() -> None:
+    """The breaker opens with this failure: who asks meanwhile need not wait for its write."""
+    scene = Scene()
+    scene.know(Breaker(consecutive_failures=4))
+    writing = asyncio.create_task(scene.fail())
+    await asyncio.sleep(0)
+    assert scene.breaker.consecutive_failures == 4
+    assert await scene.admit(when=29) == Refused(NOW + timedelta(seconds=30))
+    await writing
+    assert scene.breaker.state is BreakerState.OPEN
+    assert scene.calls == ["breakers.write"]
+
+
+async def test_who_is_gone_before_the_answer_does_not_keep_the_others_from_theirs() -> None:
+    scene = Scene()
+    first = asyncio.create_task(scene.fail("uid-1"))
+    second = asyncio.create_task(scene.fail("uid-2"))
+    await asyncio.sleep(0)
+    first.cancel()
+    await second
+    assert first.cancelled()
+    assert scene.breaker.consecutive_failures == 2
+    conflict = errors.PreconditionError("changed", status=409)
+    scene.stored.faults.always("breakers.write", fakes.Fault(conflict))
+    third = asyncio.create_task(scene.fail("uid-3"))
+    await asyncio.sleep(0)
+    third.cancel()
+    await scene.fail("uid-4")
+    assert scene.breaker.consecutive_failures == 2
+
+
+async def test_a_failure_and_the_success_that_ends_it_may_be_one_write() -> None:
+    scene = Scene()
+    scene.know(Breaker(consecutive_failures=1))
+    await asyncio.gather(
+        scene.fail("uid-1"),
+        scene.fail("uid-2"),
+        scene.guard.succeeded(TEAM, stage(), "uid-3", NOW),
+    )
+    assert scene.breaker.consecutive_failures == 0
+    assert scene.calls == ["breakers.write"]
+
+
+async def test_changes_that_cancel_each_other_out_are_not_written() -> None:
+    """A claim that was given back before it could be written."""
+    scene = Scene()
+    scene.know(Breaker(state=BreakerState.HALF_OPEN, consecutive_failures=5))
+    scene.stored.faults.on("breakers.write", fakes.Fault(DOWN))
+    others = asyncio.gather(
+        scene.guard.ignored(TEAM, stage(), "uid-2"), scene.admit("uid-1"), return_exceptions=True
+    )
+    await asyncio.sleep(0)
+    back = asyncio.create_task(scene.guard.ignored(TEAM, stage(), "uid-1"))
+    await others
+    await back
+    assert (scene.breaker.state, scene.breaker.probes) == (BreakerState.HALF_OPEN, ())
+
+
+async def test_a_write_that_is_answered_after_the_watch_showed_more_changes_nothing() -> None:
+    scene = Scene()
+    scene.know(Breaker(consecutive_failures=1))
+    newer = Breaker(consecutive_failures=7)
+    scene.stored.faults.on(
+        "breakers.write",
+        fakes.Fault(before=lambda: scene.store.learn(TEAM, "review", newer, "99")),
+    )
+    await scene.fail()
+    assert scene.store.get(TEAM, "review") == (newer, "99")
+
+
+async def test_what_is_in_force_is_measured_whoever_brought_it_there() -> None:
+    scene = Scene()
+    scene.know(OPENED)
+    assert scene.telemetry.breaker_states == {(TEAM, "review"): "Open"}
+    deleted = scene.stored.put(TEAM, "review", Breaker())
+    scene.stored.delete(TEAM, "review")
+    scene.store.remove(TEAM, "review", deleted)
+    assert scene.telemetry.breaker_states == {}
+    await scene.fail()
+    assert scene.telemetry.breaker_states == {(TEAM, "review"): "Closed"}
+    assert scene.telemetry.breaker_changes == []
 
 
 async def test_a_breaker_that_never_stands_still_admits_nobody_and_learns_nothing() -> None:

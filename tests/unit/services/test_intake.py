@@ -14,10 +14,11 @@ from resumer.core import breaker
 from resumer.core.breaker import Breaker
 from resumer.core.keys import Key
 from resumer.services import intake as intakes
+from resumer.services.circuits import BreakerStore
 from resumer.services.intake import Intake
 from resumer.services.queue import KeyedQueue
 from resumer.services.requeststore import RequestStore
-from resumer.services.stores import BreakerStore, PolicyStore, Stores
+from resumer.services.stores import PolicyStore, Stores
 from resumer.services.workflowindex import WorkflowIndex
 from tests import builders, fakes
 from tests.unit.services import virtual
@@ -160,8 +161,9 @@ async def test_a_breaker_lets_those_it_holds_go_one_by_one_the_oldest_first(worl
     world.intake.request(waiting("other").build())
     world.intake.request(held("of-another-stage", "draft").build())
     await world.after()
+    world.intake.breaker(builders.NAMESPACE, "review", OPEN, "1")
     began = asyncio.get_running_loop().time()
-    world.intake.breaker(builders.NAMESPACE, "review", Breaker(), "1")
+    world.intake.breaker(builders.NAMESPACE, "review", Breaker(), "2")
     await asyncio.sleep(1)
     assert [name for _, name in world.seen] == ["a", "b", "c"]
     assert [moment - began for moment, _ in world.seen] == pytest.approx([0, 0.02, 0.04])
@@ -172,7 +174,8 @@ async def test_a_breaker_without_a_stage_lets_those_without_a_stage_go(world: Sc
     for body in (held("none", None), waiting("nothing-known", "CircuitOpen"), held("review")):
         world.intake.request(body.build())
     await world.after()
-    world.intake.breaker(builders.NAMESPACE, "", Breaker(), "1")
+    world.intake.breaker(builders.NAMESPACE, "", OPEN, "1")
+    world.intake.breaker(builders.NAMESPACE, "", Breaker(), "2")
     assert await world.after() == ["none", "nothing-known"]
 
 
@@ -191,11 +194,64 @@ async def test_a_claimed_probe_lets_nobody_go_and_one_that_is_given_back_does(
 
 
 @scene
+async def test_of_two_claimed_probes_the_one_given_back_lets_those_it_held_go(
+    world: Scene,
+) -> None:
+    world.intake.request(held("held").build())
+    await world.after()
+    probes = tuple(breaker.Probe(uid, builders.NOW) for uid in ("uid-1", "uid-2"))
+    two = Breaker(state=BreakerState.HALF_OPEN, probes=probes)
+    one = Breaker(state=BreakerState.HALF_OPEN, probes=probes[1:])
+    world.intake.breaker(builders.NAMESPACE, "review", two, "1")
+    assert await world.after() == []
+    world.intake.breaker(builders.NAMESPACE, "review", one, "2")
+    assert await world.after() == ["held"]
+
+
+@scene
+async def test_an_open_breaker_lets_those_it_holds_go_when_its_time_has_come_the_oldest_first(
+    world: Scene,
+) -> None:
+    for name, created in (("b", -10), ("a", -20), ("c", -5)):
+        world.intake.request(held(name).created(created).build())
+    await world.after()
+    began = asyncio.get_running_loop().time()
+    world.intake.breaker(builders.NAMESPACE, "review", OPEN, "1")
+    await asyncio.sleep(40)
+    assert [name for _, name in world.seen] == ["a", "b", "c"]
+    due = [moment - began for moment, _ in world.seen]
+    assert due == pytest.approx([30.05, 30.07, 30.09])
+
+
+@scene
+async def test_a_breaker_whose_probe_never_ends_lets_those_it_holds_go_when_the_claim_ends(
+    world: Scene,
+) -> None:
+    world.intake.request(held("held").build())
+    await world.after()
+    probing = Breaker(state=BreakerState.HALF_OPEN, probes=(breaker.Probe("uid", builders.NOW),))
+    world.intake.breaker(builders.NAMESPACE, "review", OPEN, "1")
+    world.intake.breaker(builders.NAMESPACE, "review", probing, "2")
+    assert await world.after(breaker.PROBE_SECONDS) == []
+    assert await world.after(1) == ["held"]
+
+
+@scene
+async def test_failures_that_are_counted_wake_nobody(world: Scene) -> None:
+    world.intake.request(held("held").build())
+    await world.after()
+    for count in range(1, 4):
+        failing = Breaker(consecutive_failures=count)
+        world.intake.breaker(builders.NAMESPACE, "review", failing, str(count))
+    assert await world.after(100) == []
+
+
+@scene
 async def test_a_deleted_breaker_is_reset_and_lets_those_it_held_go(world: Scene) -> None:
     world.intake.request(held("held").build())
     world.intake.breaker(builders.NAMESPACE, "review", OPEN, "1")
     await world.after()
-    world.intake.breaker_gone(builders.NAMESPACE, "review")
+    world.intake.breaker_gone(builders.NAMESPACE, "review", "2")
     assert await world.after() == ["held"]
     assert world.stores.breakers.get(builders.NAMESPACE, "review") is None
 

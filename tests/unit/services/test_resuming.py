@@ -598,7 +598,7 @@ async def test_an_open_breaker_holds_a_request_and_uses_up_no_attempt(world: Wor
     world.breakers.put(builders.NAMESPACE, "review", opened)
     operator = world.start()
 
-    assert await operator.look() == 30.5
+    assert await operator.look() == 37.5
     assert world.outcome() == (Outcome.CIRCUIT_OPEN, Reason.BREAKER_OPEN)
     assert world.status().retry is None
     assert world.faults.made == ["requests.write_status"]

@@ -105,7 +105,7 @@ async def test_what_the_watch_tells_while_the_lists_are_under_way_wins(world: Wo
     def after_the_list() -> None:
         # Deleted and created after the moment that the lists show, and told by the watch already.
         operator.resync.policy_gone(PLAY)
-        operator.resync.breaker_gone(TEAM, "review")
+        operator.resync.breaker_gone(TEAM, "review", version)
         operator.governor.take(key("other"), other)
         operator.resync._touch(key("other"))
 

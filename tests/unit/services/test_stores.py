@@ -10,11 +10,10 @@ import pytest
 from resumer.api.outcomes import Outcome
 from resumer.api.resume import WorkflowResume
 from resumer.core import workflows
-from resumer.core.breaker import Breaker
 from resumer.core.keys import Key
 from resumer.services import requeststore
 from resumer.services.requeststore import RequestStore, Unreadable
-from resumer.services.stores import BreakerStore, PolicyStore
+from resumer.services.stores import PolicyStore
 from resumer.services.workflowindex import WorkflowIndex
 from tests import builders
 from tests.unit.services.world import key
@@ -424,47 +423,3 @@ def test_policies_come_into_force_change_and_go() -> None:
     store.remove(key("play"))
     store.remove(key("play"))
     assert store.of(builders.NAMESPACE) == ()
-
-
-@pytest.mark.parametrize(
-    ("known", "shown", "expected"),
-    [
-        ("5", "6", "shown"),
-        ("5", "5", "known"),
-        ("10", "9", "known"),
-        ("", "6", "shown"),
-    ],
-)
-def test_a_breaker_is_learned_unless_it_is_older_than_what_is_known(
-    known: str, shown: str, expected: str
-) -> None:
-    store = BreakerStore()
-    breakers = {
-        "known": Breaker(consecutive_failures=3),
-        "shown": Breaker(consecutive_failures=1),
-    }
-    store.learn("team", "review", breakers["known"], known)
-    store.learn("team", "review", breakers["shown"], shown)
-    found = store.get("team", "review")
-    assert found == (breakers[expected], known if expected == "known" else shown)
-
-
-def test_a_breaker_that_was_just_created_tells_its_version_and_no_more() -> None:
-    """The failure that made us create it could not be written into it."""
-    store = BreakerStore()
-    failing = Breaker(consecutive_failures=3)
-    store.put("team", "review", failing, "")
-    store.learn("team", "review", Breaker(), "6")
-    assert store.get("team", "review") == (failing, "6")
-
-
-def test_breakers_are_known_by_namespace_and_stage() -> None:
-    store = BreakerStore()
-    failing = Breaker(consecutive_failures=2)
-    store.put("team", "review", failing, "7")
-    store.put("other", "review", Breaker(), "8")
-    assert store.get("team", "review") == (failing, "7")
-    assert store.of("team") == {"review": failing}
-    store.remove("team", "review")
-    store.remove("team", "review")
-    assert store.get("team", "review") is None

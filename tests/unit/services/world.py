@@ -18,6 +18,7 @@ from resumer.core import workflows
 from resumer.core.keys import Key
 from resumer.core.policies import Policy
 from resumer.ports import Outside
+from resumer.services.circuits import BreakerStore
 from resumer.services.governing import Governor
 from resumer.services.guarding import Guard
 from resumer.services.intake import Intake
@@ -26,7 +27,7 @@ from resumer.services.reporting import Reporter
 from resumer.services.requeststore import RequestStore
 from resumer.services.resuming import Reconciler
 from resumer.services.resyncing import Resync
-from resumer.services.stores import BreakerStore, PolicyStore, Stores
+from resumer.services.stores import PolicyStore, Stores
 from resumer.services.workflowindex import WorkflowIndex
 from tests import builders, fakes
 

@@ -99,6 +99,7 @@ def test_a_resume_is_measured_from_creation_and_from_when_both_were_there(
 def test_a_breaker_is_in_exactly_one_state() -> None:
     counted = metrics.Metrics()
     for before, after in [("Closed", "Open"), ("Open", "HalfOpen"), ("HalfOpen", "Closed")]:
+        counted.breaker_in_force("team-a", "review", after)
         counted.breaker_changed("team-a", "review", before, after)
         states = {
             state: value(
@@ -113,9 +114,26 @@ def test_a_breaker_is_in_exactly_one_state() -> None:
 
 def test_a_breaker_found_at_the_start_is_shown_and_not_counted() -> None:
     counted = metrics.Metrics()
+    counted.breaker_in_force("team-a", "review", "Open")
     counted.breaker_changed("team-a", "review", "Open", "Open")
     assert len(series(counted, "resumer_breaker_state")) == 3
     assert series(counted, "resumer_breaker_transitions_total") == []
+
+
+def test_a_breaker_that_is_gone_is_shown_no_more_and_gives_its_place_to_another() -> None:
+    counted = metrics.Metrics()
+    for number in range(metrics.BREAKER_LIMIT):
+        counted.breaker_in_force(f"team-{number}", "review", "Closed")
+    counted.breaker_changed("team-0", "review", "Closed", "Open")
+    for _ in range(2):
+        counted.breaker_in_force("team-0", "review", None)
+    shown = {found["namespace"] for found in series(counted, "resumer_breaker_state")}
+    assert len(shown) == metrics.BREAKER_LIMIT - 1
+    assert "team-0" not in shown
+    assert series(counted, "resumer_breaker_transitions_total") == []
+    counted.breaker_in_force("new", "", "Open")
+    name = "resumer_breaker_state"
+    assert value(counted, name, namespace="new", stage="", state="Open") == 1
 
 
 def test_the_queue_shows_its_last_depths() -> None:
@@ -185,6 +203,7 @@ def test_stages_without_end_share_one_label() -> None:
 def test_breakers_without_end_are_counted_together_and_not_shown() -> None:
     counted = metrics.Metrics()
     for number in range(2 * metrics.BREAKER_LIMIT):
+        counted.breaker_in_force(f"team-{number}", "review", "Open")
         counted.breaker_changed(f"team-{number}", "review", "Closed", "Open")
     assert len(series(counted, "resumer_breaker_state")) == 3 * metrics.BREAKER_LIMIT
     name = "resumer_breaker_transitions_total"
