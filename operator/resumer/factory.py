@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -84,7 +85,9 @@ def build(
     )
     stores = Stores(RequestStore(), WorkflowIndex(), PolicyStore(), BreakerStore())
     request_writer = requests.KubeRequests(client, settings.namespaces)
-    publisher = events.KubeEvents(client, clock, on_dropped=metrics.event_dropped)
+    publisher = events.KubeEvents(
+        client, clock, on_dropped=metrics.event_dropped, instance=platform.node()
+    )
     reconciler = Reconciler(
         stores,
         Outside(

@@ -85,25 +85,6 @@ def drop_nulls(data: object) -> object:
     return data
 
 
-def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The smallest JSON merge patch (RFC 7386) from one object to another; empty if they are equal.
-
-    Args:
-        before: What the server has.
-        after: What it shall have. A key that is gone becomes a null: the server removes it.
-    """
-    patch: dict[str, Any] = {key: None for key in before if key not in after}
-    for key, value in after.items():
-        old = before.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            inner = merge_patch(old, value)
-            if inner:
-                patch[key] = inner
-        elif key not in before or old != value:
-            patch[key] = value
-    return patch
-
-
 def rfc3339(moment: datetime.datetime) -> str:
     """A moment in UTC with a ``Z``; microseconds stand only where there are any."""
     return moment.astimezone(datetime.UTC).replace(tzinfo=None).isoformat() + "Z"
@@ -241,5 +222,3 @@ class ObjectMeta(ApiModel):
     generation: Integer = 0
     creation_timestamp: Moment | None = None
     deletion_timestamp: Moment | None = None
-    labels: dict[Text, Text] = pydantic.Field(default_factory=dict)
-    annotations: dict[Text, Text] = pydantic.Field(default_factory=dict)

@@ -257,18 +257,6 @@ class ResumeStatus(base.ApiModel):
     resumed_by: base.Text | None = None
     deadline_time: base.Moment | None = None
 
-    def merge_patch(self, before: ResumeStatus) -> dict[str, Any]:
-        """The smallest merge patch that turns another status into this one.
-
-        Args:
-            before: The status as it was read from the server.
-
-        Returns:
-            The value of ``status`` in the patch; empty when nothing changes.
-        """
-        had = before.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
-        return base.merge_patch(had, self.to_json())
-
 
 class WorkflowResume(base.ApiModel):
     """The whole object."""

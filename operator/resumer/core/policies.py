@@ -221,9 +221,7 @@ def _workflow_selector(spec: api.WorkflowResumePolicySpec) -> selectors.LabelSel
     if spec.workflow_selector is None:
         return None
     mapping = spec.workflow_selector.model_dump(by_alias=True, exclude_none=True)
-    return selectors.LabelSelector.from_mapping(
-        mapping, field="spec.workflowSelector", allow_empty=True
-    )
+    return selectors.LabelSelector.from_mapping(mapping, field="spec.workflowSelector")
 
 
 def _stage(name: str, own: api.StageSettings, defaults: api.StageSettings) -> Stage:

@@ -6,14 +6,14 @@ string. `NodeFieldSelector` says which gate of a Workflow is meant and follows A
 ``SelectorMatchesNode`` on apimachinery's ``fields.ParseSelector``.
 
 Both are values: parsed once, then matched any number of times. Both refuse, unlike their models, to
-select everything by accident: an empty selector and an unknown field are errors.
+select everything by accident: an empty text and an unknown field are errors.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -44,47 +44,37 @@ class LabelSelector:
 
     @classmethod
     @functools.lru_cache(maxsize=256)
-    def parse(
-        cls, text: str, *, field: str = "labelSelector", allow_empty: bool = False
-    ) -> LabelSelector:
+    def parse(cls, text: str, *, field: str = "labelSelector") -> LabelSelector:
         """Reads the string syntax of Kubernetes, for example ``a=b,c in (x,y),!d``.
 
         Args:
             text: What the user wrote.
             field: Its path, for the error.
-            allow_empty: Whether a selector without requirements, which matches everything, is fine.
 
         Raises:
             InvalidError: It cannot be read, or is empty.
         """
-        return cls._of(requirements.parse(text, field), field, allow_empty)
+        ordered = tuple(sorted(requirements.parse(text, field)))
+        if not ordered:
+            raise InvalidError(field, f"{field} is empty: it would match every workflow")
+        return cls(ordered)
 
     @classmethod
     def from_mapping(
-        cls,
-        selector: Mapping[str, object],
-        *,
-        field: str = "workflowSelector",
-        allow_empty: bool = False,
+        cls, selector: Mapping[str, object], *, field: str = "workflowSelector"
     ) -> LabelSelector:
         """Reads a metav1.LabelSelector: ``matchLabels`` and ``matchExpressions``.
+
+        An empty one matches everything, as everywhere in Kubernetes.
 
         Args:
             selector: The plain JSON object.
             field: Its path, for the error.
-            allow_empty: Whether a selector without requirements, which matches everything, is fine.
 
         Raises:
-            InvalidError: A key, operator or value is not allowed, or the selector is empty.
+            InvalidError: A key, operator or value is not allowed.
         """
-        return cls._of(requirements.from_mapping(selector, field), field, allow_empty)
-
-    @classmethod
-    def _of(cls, found: Iterable[Requirement], field: str, allow_empty: bool) -> LabelSelector:
-        ordered = tuple(sorted(found))
-        if not ordered and not allow_empty:
-            raise InvalidError(field, f"{field} is empty: it would match every workflow")
-        return cls(ordered)
+        return cls(tuple(sorted(requirements.from_mapping(selector, field))))
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether labels fulfil every requirement."""

@@ -137,11 +137,6 @@ ones.
 """
 
 
-def describe() -> tuple[Row, ...]:
-    """All metrics of our own, in the order in which a page should list them."""
-    return METRICS
-
-
 def row(name: str) -> Row:
     """The row of a metric that is in the list, by its full name."""
     return next(row for row in METRICS if row.name == name)

@@ -2,8 +2,8 @@
 
 Every line, from this package or from kopf, aiohttp or the interpreter, leaves through one handler
 on standard error, as one JSON object (or one line for a person), cleaned by
-`resumer.telemetry.redaction`. What a reconcile binds with `bind` stands on every line written
-inside of it, also on those of libraries.
+`resumer.telemetry.redaction`. What a reconcile binds as structlog's context variables stands on
+every line written inside of it, also on those of libraries.
 
 Libraries are heard from warnings upwards only: at debug level kopf and the Kubernetes client write
 whole objects and answers, which may hold what nobody should read in a log.
@@ -16,7 +16,6 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from contextlib import AbstractContextManager
 from typing import Any, Protocol, TextIO
 
 import structlog
@@ -62,17 +61,6 @@ def get(name: str) -> Logger:
     """The logger of a module, by its ``__name__``; may be asked for before `configure`."""
     logger: Logger = structlog.stdlib.get_logger(name)
     return logger
-
-
-def bind(**values: object) -> AbstractContextManager[None]:
-    """Puts values on every line that is written inside, by this task and those it starts.
-
-    Args:
-        **values: Fields, such as ``correlation_id``, ``delivery_id``, ``namespace``,
-            ``workflowresume``. One that is empty or None is left out.
-    """
-    present = {name: value for name, value in values.items() if value not in (None, "")}
-    return structlog.contextvars.bound_contextvars(**present)
 
 
 def configure(

@@ -241,32 +241,6 @@ def test_status_is_written_by_alias_without_what_is_empty() -> None:
     }
 
 
-def test_the_first_status_is_written_whole() -> None:
-    first = resume.ResumeStatus(observed_generation=0, phase=Phase.PENDING)
-    assert first.merge_patch(read().status) == {"observedGeneration": 0, "phase": "Pending"}
-
-
-def test_a_status_that_does_not_change_is_not_written() -> None:
-    raw = {"observedGeneration": 1, "phase": "Waiting", "retry": {"count": 1}}
-    status = resume.ResumeStatus.from_json(raw)
-    assert status.merge_patch(status) == {}
-
-
-def test_a_part_of_status_that_ends_is_removed() -> None:
-    raw = {
-        "observedGeneration": 1,
-        "phase": "Waiting",
-        "retry": {"count": 1, "nextAttemptTime": "2026-01-02T12:00:00Z"},
-        "message": "later",
-    }
-    before = resume.ResumeStatus.from_json(raw)
-    now = before.model_copy(update={"retry": resume.RetryStatus(count=2), "message": None})
-    assert now.merge_patch(before) == {
-        "retry": {"count": 2, "nextAttemptTime": None},
-        "message": None,
-    }
-
-
 @hypothesis.given(
     st.datetimes(
         min_value=datetime.datetime(1970, 1, 2),  # noqa: DTZ001 the zone is another argument
@@ -292,32 +266,3 @@ def test_a_time_without_a_zone_or_form_is_refused(wrong: object) -> None:
 )
 def test_a_text_is_cut_at_its_limit(text: str, expected: str) -> None:
     assert base.truncate(text, 3) == expected
-
-
-def apply_merge_patch(target: Any, patch: Any) -> Any:
-    """RFC 7386, section 2, as it stands there."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = apply_merge_patch(result.get(name), value)
-    return result
-
-
-def without_nulls(value: Any) -> Any:
-    """An object cannot hold a null that a merge patch would set; lists can."""
-    if not isinstance(value, dict):
-        return value
-    return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
-
-
-@hypothesis.given(json_objects.map(without_nulls), json_objects.map(without_nulls))
-def test_a_merge_patch_leads_from_one_object_to_the_other(
-    before: dict[str, Any], after: dict[str, Any]
-) -> None:
-    patch = base.merge_patch(before, after)
-    assert apply_merge_patch(before, patch) == after
-    assert (patch == {}) is (before == after)

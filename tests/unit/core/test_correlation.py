@@ -27,7 +27,8 @@ def found(
     request: RequestBuilder, *workflows: WorkflowBuilder, policies: tuple[PolicyBuilder, ...] = ()
 ) -> list[Candidate | Mismatch]:
     spec = request.model().spec
-    selector = selectors.LabelSelector.parse(spec.label_selector or "", allow_empty=True)
+    text = spec.label_selector
+    selector = selectors.LabelSelector.parse(text) if text else selectors.LabelSelector()
     views = [workflow.view() for workflow in workflows]
     known = [policy.resolved() for policy in policies]
     return list(correlation.candidates(spec, selector, views, known))
@@ -192,7 +193,8 @@ def test_a_stage_parameter_on_an_open_gate_wins_over_the_label(
 )
 def test_a_request_means_one_stage_or_none(request_: RequestBuilder, stage: str) -> None:
     spec = request_.model().spec
-    selector = selectors.LabelSelector.parse(spec.label_selector or "", allow_empty=True)
+    text = spec.label_selector
+    selector = selectors.LabelSelector.parse(text) if text else selectors.LabelSelector()
     assert correlation.target_stage(spec, three_stages().resolved(), selector) == stage
 
 

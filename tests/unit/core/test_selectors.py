@@ -122,12 +122,6 @@ def test_a_label_selector_that_cannot_be_read_is_refused_by_what_and_where(
     assert "spec.labelSelector" in str(caught.value)
 
 
-def test_an_empty_label_selector_matches_everything_where_it_is_allowed() -> None:
-    selector = LabelSelector.parse("", allow_empty=True)
-    assert selector == LabelSelector()
-    assert selector.matches({})
-
-
 @given(st.lists(any_requirements(), min_size=1, max_size=5))
 def test_what_a_label_selector_writes_reads_back_as_the_same(items: list[Requirement]) -> None:
     selector = LabelSelector(tuple(sorted(items)))
@@ -139,11 +133,11 @@ def test_any_text_is_a_label_selector_or_an_error_and_matches_as_it_is_written_b
     text: str,
 ) -> None:
     try:
-        selector = LabelSelector.parse(text, allow_empty=True)
+        selector = LabelSelector.parse(text)
     except InvalidError:
         return
     for labels in ({}, {"a": "b"}, {"b": "5"}, {"a": "", "b": "in"}):
-        again = LabelSelector.parse(str(selector), allow_empty=True)
+        again = LabelSelector.parse(str(selector))
         assert again.matches(labels) == selector.matches(labels)
 
 
@@ -212,8 +206,6 @@ def test_a_metav1_label_selector_is_understood() -> None:
             "s.matchExpressions[0].values",
         ),
         ({"matchExpressions": [{"operator": "Exists"}]}, "s.matchExpressions[0]"),
-        ({}, "s"),
-        ({"matchLabels": None, "matchExpressions": None}, "s"),
     ],
 )
 def test_a_metav1_label_selector_that_is_wrong_names_its_field(
@@ -225,8 +217,11 @@ def test_a_metav1_label_selector_that_is_wrong_names_its_field(
     assert field in str(caught.value)
 
 
-def test_an_empty_metav1_label_selector_matches_everything_where_it_is_allowed() -> None:
-    assert LabelSelector.from_mapping({}, allow_empty=True).matches({"a": "b"})
+@pytest.mark.parametrize("selector", [{}, {"matchLabels": None, "matchExpressions": None}])
+def test_an_empty_metav1_label_selector_matches_everything(
+    selector: Mapping[str, object],
+) -> None:
+    assert LabelSelector.from_mapping(selector).matches({"a": "b"})
 
 
 @given(any_requirements())

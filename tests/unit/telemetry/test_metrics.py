@@ -50,7 +50,7 @@ def test_what_is_exposed_and_what_is_described_are_the_same() -> None:
         for family in parser.text_string_to_metric_families(text)
         if family.name.startswith("resumer_")
     }
-    described = {row.name: row for row in catalog.describe()}
+    described = {row.name: row for row in catalog.METRICS}
     assert set(exposed) == set(described)
     for name, row in described.items():
         assert exposed[name].type == row.kind.value, name
@@ -60,7 +60,7 @@ def test_what_is_exposed_and_what_is_described_are_the_same() -> None:
 
 
 def test_names_have_the_prefix_and_a_unit_and_a_sentence_of_help() -> None:
-    for row in catalog.describe():
+    for row in catalog.METRICS:
         assert re.fullmatch(r"resumer_[a-z_]+(_total|_seconds|_info|_state|_depth)", row.name)
         assert row.help.endswith(".")
         assert bool(row.buckets) is (row.kind is catalog.Kind.HISTOGRAM)
