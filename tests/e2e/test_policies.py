@@ -7,6 +7,7 @@ Workflows that no other policy matches. Some of the tests restart the operator.
 from __future__ import annotations
 
 import datetime
+import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.e2e.support.home import Home
 from tests.e2e.support.manifests import Json
 from tests.e2e.support.rig import Rig
 
+SAMPLE = pathlib.Path(__file__).parents[2] / "deploy" / "samples" / "stage-strategies"
 BROKEN = "no such field"
 """A selector of gates that the schema lets in and the operator cannot read."""
 FOR_LONG = 3600
@@ -128,6 +130,23 @@ def test_a_failed_attempt_is_followed_by_the_wait_of_its_policy(plant: Rig, name
     # Reading after the failed write, which the wait begins before, takes its time.
     read = (ended - datetime.datetime.fromisoformat(status["attempts"][-1]["startTime"])).seconds
     assert least - 1 - read <= (due - ended).total_seconds() <= most
+
+
+def test_the_sample_of_five_stages_works_as_it_stands(plant: Rig) -> None:
+    home = plant.home
+    strict = ("-n", home.namespace, "--validate=strict", "--warnings-as-errors")
+    for file in ("policy.yaml", "workflow.yaml"):
+        home.cluster.kubectl("apply", *strict, "-f", str(SAMPLE / file))
+    assert in_force(plant, "task-delivery")["stages"] == 5
+    (request,) = home.cluster.kubectl(
+        "create", *strict, "-f", str(SAMPLE / "resume.yaml"), "-o", "name"
+    ).split()
+    plant.came_to(request.rpartition("/")[2], Reason.GATE_OPENED)
+    for event in ("analysis-completed", "tests-completed", "coverage-completed", "pr-approved"):
+        home.ask(manifests.resume(f"sample-{event}", event_type=event))
+        status = plant.came_to(f"sample-{event}", Reason.GATE_OPENED)
+        assert status["policy"]["name"] == "task-delivery"
+    home.ended("task-5-delivery")
 
 
 # --- live ----------------------------------------------------------------------------------------
