@@ -7,7 +7,6 @@ therefore never ends a request for good on them alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from resumer.core.keys import Key

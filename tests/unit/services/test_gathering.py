@@ -8,8 +8,9 @@ from structlog import testing
 from resumer.core.observation import Observation
 from resumer.core.policies import BUILT_IN
 from resumer.services import gathering
+from resumer.services.circuits import BreakerStore
 from resumer.services.requeststore import RequestStore
-from resumer.services.stores import BreakerStore, PolicyStore, Stores
+from resumer.services.stores import PolicyStore, Stores
 from resumer.services.workflowindex import WorkflowIndex
 from tests import builders, fakes
 from tests.unit.services.world import World
