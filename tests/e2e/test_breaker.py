@@ -178,7 +178,7 @@ def test_deleting_a_breaker_while_no_operator_runs_resets_it_as_well(plant: Rig)
 
 def test_a_breaker_that_somebody_edited_badly_counts_as_closed_and_says_so(plant: Rig) -> None:
     opened(plant, "edited", openSeconds=FOR_LONG)
-    (name,) = at_gates(plant, "edited", 1)
+    (name,) = plant.at_gates("edited", 1)
     ask(plant, "edited", [name])
     plant.came_to(name, Reason.BREAKER_OPEN)
     in_force = {"namespace": plant.home.namespace, "stage": "edited", "state": "Open"}
