@@ -25,6 +25,7 @@ from typer.models import OptionInfo
 from resumer import settings
 from resumer.api import outcomes, policy, resume
 from resumer.cli import options, run
+from resumer.core import extraction
 from resumer.telemetry import catalog
 
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -33,6 +34,7 @@ _PAGES = (
     "docs/workflowresume.md",
     "docs/workflowresumepolicy.md",
     "docs/operating.md",
+    "docs/events.md",
 )
 _BLOCK = re.compile(r"(<!-- generated: ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -86,6 +88,29 @@ def _enumeration(of: type[enum.StrEnum], head: str) -> str:
     return table((head, "Means"), ((f"`{value}`", text) for value, text in members(of).items()))
 
 
+def _types() -> str:
+    return table(
+        ("Type", "Event", "Action", "And"),
+        (
+            (f"`{rule.type}`", f"`{rule.event}`", f"`{rule.action}`" if rule.action else "", more)
+            for rule, more in ((rule, _conditions(rule)) for rule in extraction.DEFAULT.types)
+        ),
+    )
+
+
+def _conditions(rule: extraction.TypeRule) -> str:
+    said = []
+    if rule.label:
+        said.append(f"the label is `{rule.label}`")
+    if rule.review_state:
+        said.append(f"the review is `{rule.review_state}`")
+    if rule.merged is not None:
+        said.append("it was merged" if rule.merged else "it was not merged")
+    if rule.conclusion:
+        said.append(f"the conclusion is `{rule.conclusion}`")
+    return ", ".join(said)
+
+
 def _metrics() -> str:
     return table(
         ("Metric", "Type", "Labels", "Measures"),
@@ -131,6 +156,8 @@ _TABLES: Mapping[str, Callable[[], str]] = {
     "strategies": lambda: _enumeration(policy.RetryStrategy, "Strategy"),
     "jitters": lambda: _enumeration(policy.Jitter, "Jitter"),
     "ambiguities": lambda: _enumeration(policy.Ambiguity, "Ambiguity"),
+    "places": lambda: _enumeration(policy.TaskIdPlace, "`from`"),
+    "types": _types,
     "metrics": _metrics,
     "options": _options,
 }

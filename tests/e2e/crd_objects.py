@@ -67,6 +67,8 @@ SEEDS: Mapping[str, Json] = {
     "validationRules[]": {"field": "task-id", "operator": "exists"},
     "resumeParameters[]": {"name": "a", "value": "b"},
     "stages[]": {"name": "a"},
+    "events.taskIdSources[]": {"from": "Labels", "pattern": "a"},
+    "events.types[]": {"name": "a", "event": "push"},
     "workflowSelector.matchExpressions[]": {"key": "a", "operator": "Exists"},
 }
 

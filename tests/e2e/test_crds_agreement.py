@@ -177,3 +177,38 @@ def test_server_and_model_agree_on_whatever_is_sent(kind: Kind, cluster: client.
 
     agree()
     assert verdicts == {True, False}, "all examples were accepted, or all were refused"
+
+
+def _stages_of(**types: int) -> list[Json]:
+    """As many stages as there may be, each with so many types in each of these fields."""
+    return [
+        {
+            "name": f"s{stage}",
+            **{
+                field: [f"{field}-{stage}-{n}" for n in range(count)]
+                for field, count in types.items()
+            },
+        }
+        for stage in range(64)
+    ]
+
+
+OPEN_OR_FAIL = [
+    ({"stages": [{"name": "a", "eventTypes": ["x"], "failOn": ["y"]}]}, True),
+    ({"stages": [{"name": "a", "eventTypes": ["x"], "failOn": ["x"]}]}, False),
+    ({"stages": [{"name": "a", "eventTypes": ["x"]}, {"name": "b", "failOn": ["x"]}]}, False),
+    ({"stages": [{"name": "a", "eventTypes": ["x"]}], "defaults": {"failOn": ["x"]}}, False),
+    ({"stages": [{"name": "a", "failOn": ["x"]}], "defaults": {"failOn": ["x"]}}, True),
+    ({"defaults": {"failOn": ["x", "x"]}}, False),
+    ({"stages": [{"name": "a", "failOn": ["x"]}, {"name": "b", "failOn": ["x"]}]}, True),
+    ({"stages": _stages_of(eventTypes=8, failOn=8)}, True),
+    ({"stages": _stages_of(failOn=8), "defaults": {"failOn": ["x"]}}, True),
+    ({"stages": _stages_of(failOn=9)}, False),
+]
+
+
+@pytest.mark.parametrize(("spec", "accepted"), OPEN_OR_FAIL)
+def test_an_event_type_opens_gates_or_fails_them(
+    spec: Json, accepted: bool, cluster: client.Cluster
+) -> None:
+    assert agreed(cluster, "default", crd_objects.POLICY, spec) is accepted

@@ -56,8 +56,12 @@ _CORRELATED: Final = frozenset(
     {
         Reason.GATE_OPENED,
         Reason.WORKFLOW_UNSUSPENDED,
+        Reason.FAILED_BY_EVENT,
         Reason.WOULD_RESUME,
+        Reason.WOULD_FAIL,
         Reason.GATE_ALREADY_OPENED,
+        Reason.GATE_ALREADY_FAILED,
+        Reason.NO_GATE_TO_FAIL,
         Reason.STAGE_ALREADY_RESUMED,
         Reason.WORKFLOW_FINISHED,
         Reason.STAGE_PASSED,
@@ -88,7 +92,9 @@ _VALIDATED: Final = frozenset(
     {
         Reason.GATE_OPENED,
         Reason.WORKFLOW_UNSUSPENDED,
+        Reason.FAILED_BY_EVENT,
         Reason.WOULD_RESUME,
+        Reason.WOULD_FAIL,
     }
 )
 """Reasons that are given only after every check has passed."""
@@ -100,6 +106,7 @@ _NOT_VALIDATED: Final = frozenset(
         Reason.TASK_MISMATCH,
         Reason.EVENT_TYPE_MISMATCH,
         Reason.RULE_FAILED,
+        Reason.NO_GATE_TO_FAIL,
         Reason.TEMPLATE_IN_PARAMETER,
         Reason.UNKNOWN_PARAMETER,
         Reason.MISSING_PARAMETER,

@@ -70,6 +70,9 @@ LABEL_ACTION: Final = "workflows.argoproj.io/action"
 ACTION_RESUME: Final = "Resume"
 """The value of `LABEL_ACTION` for a resume, as Argo's server writes it."""
 
+ACTION_STOP: Final = "Stop"
+"""The same for ``argo stop``, which with a node field selector fails gates."""
+
 STAGE_MARKER_PREFIX: Final = "stage.resumer.argoproj.io/"
 """Annotation on a Workflow, followed by a stage: which node was resumed, and by whom."""
 

@@ -28,6 +28,8 @@ class Outcome(enum.StrEnum):
 
     RESUMED = "Resumed"
     """This request opened the gate."""
+    GATE_FAILED = "GateFailed"
+    """This request failed the gate, because its event means so by the policy (`failOn`)."""
     ALREADY_RESUMED = "AlreadyResumed"
     """The gate was opened before, or this stage of this workflow was."""
     LATE = "Late"
@@ -53,7 +55,9 @@ class Outcome(enum.StrEnum):
     def phase(self) -> Phase:
         """The coarse state that goes with this outcome."""
         match self:
-            case Outcome.RESUMED | Outcome.ALREADY_RESUMED | Outcome.LATE | Outcome.DRY_RUN:
+            case Outcome.RESUMED | Outcome.GATE_FAILED | Outcome.DRY_RUN:
+                return Phase.SUCCEEDED
+            case Outcome.ALREADY_RESUMED | Outcome.LATE:
                 return Phase.SUCCEEDED
             case Outcome.WAITING | Outcome.BACKING_OFF | Outcome.CIRCUIT_OPEN:
                 return Phase.WAITING
@@ -66,6 +70,11 @@ class Outcome(enum.StrEnum):
     def terminal(self) -> bool:
         """Whether a request with this outcome is never looked at again."""
         return self.phase in (Phase.SUCCEEDED, Phase.FAILED)
+
+    @property
+    def written(self) -> bool:
+        """Whether the request has changed its workflow, as it asked."""
+        return self in (Outcome.RESUMED, Outcome.GATE_FAILED)
 
 
 class ConditionType(enum.StrEnum):
@@ -130,10 +139,21 @@ class Reason(enum.StrEnum):
         "The workflow as a whole was suspended (spec.suspend) and was resumed by this request.",
     )
 
+    FAILED_BY_EVENT = (
+        "FailedByEvent",
+        Outcome.GATE_FAILED,
+        "The suspended node was failed by this request: the stage's failOn has its event type.",
+    )
+
     WOULD_RESUME = (
         "WouldResume",
         Outcome.DRY_RUN,
         "Everything matched and nothing was written, because the request is a dry run.",
+    )
+    WOULD_FAIL = (
+        "WouldFail",
+        Outcome.DRY_RUN,
+        "The gate would have been failed, and nothing was written: the request is a dry run.",
     )
 
     GATE_ALREADY_OPENED = (
@@ -151,6 +171,11 @@ class Reason(enum.StrEnum):
         "WorkflowFinished",
         Outcome.LATE,
         "Only workflows match the request that have finished or are being terminated.",
+    )
+    GATE_ALREADY_FAILED = (
+        "GateAlreadyFailed",
+        Outcome.LATE,
+        "An earlier request failed the gate of this stage, and the stage is not repeatable.",
     )
     STAGE_PASSED = (
         "StagePassed",
@@ -240,6 +265,11 @@ class Reason(enum.StrEnum):
         "RuleFailed",
         Outcome.REJECTED,
         "At least one validation rule did not hold; status.checks has the comparison.",
+    )
+    NO_GATE_TO_FAIL = (
+        "NoGateToFail",
+        Outcome.REJECTED,
+        "The event fails gates, and the workflow is suspended as a whole (spec.suspend) instead.",
     )
     TEMPLATE_IN_PARAMETER = (
         "TemplateInParameter",

@@ -58,6 +58,19 @@ class Ambiguity(enum.StrEnum):
     """The same, and the older ones are terminated."""
 
 
+class TaskIdPlace(enum.StrEnum):
+    """Where in an event the id of its task is looked for."""
+
+    LABELS = "Labels"
+    """The labels of the pull request or the issue, each by itself."""
+    BRANCH = "Branch"
+    """The branch of the pull request, the push, the check suite or the workflow run."""
+    TITLE = "Title"
+    """The title of the pull request or the issue."""
+    BODY = "Body"
+    """The text of the pull request or the issue, or the message of the pushed commit."""
+
+
 class SelectorOperator(enum.StrEnum):
     """The operators of a `metav1.LabelSelectorRequirement`."""
 
@@ -131,6 +144,12 @@ class CircuitBreakerSettings(base.ApiModel):
     half_open_calls: Annotated[base.Integer, pydantic.Field(ge=1, le=100)] | None = None
 
 
+def _distinct(types: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(types)) < len(types):
+        raise ValueError("an event type may stand only once")
+    return types
+
+
 class StageSettings(base.ApiModel):
     """What can be set per stage and, for stages that leave it out, in ``defaults``."""
 
@@ -140,6 +159,7 @@ class StageSettings(base.ApiModel):
     retry: RetrySettings | None = None
     circuit_breaker: CircuitBreakerSettings | None = None
     ambiguity: Ambiguity | None = None
+    fail_on: Annotated[tuple[base.LabelValue, ...], pydantic.Field(max_length=16)] | None = None
     deadline_seconds: Annotated[base.Integer, pydantic.Field(ge=0, le=604800)] | None = None
     repeatable: base.Flag | None = None
     allow_templates: base.Flag | None = None
@@ -150,6 +170,11 @@ class StageSettings(base.ApiModel):
     def _not_argos(cls, labels: dict[str, str] | None) -> dict[str, str] | None:
         return labels if labels is None else resume.refuse_argo_labels(labels)
 
+    @pydantic.field_validator("fail_on")
+    @classmethod
+    def _once(cls, types: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return types if types is None else _distinct(types)
+
 
 class Stage(StageSettings):
     """One stage: a point where workflows wait for an event."""
@@ -159,10 +184,44 @@ class Stage(StageSettings):
 
     @pydantic.field_validator("event_types")
     @classmethod
-    def _distinct(cls, types: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(types)) < len(types):
-            raise ValueError("an event type may stand only once")
-        return types
+    def _one_each(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        return _distinct(types)
+
+
+GithubWord = Annotated[
+    base.Text,
+    pydantic.StringConstraints(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$"),
+]
+
+
+class TaskIdSource(base.ApiModel):
+    """One place of an event to look for the id of its task."""
+
+    place: TaskIdPlace = pydantic.Field(alias="from")
+    pattern: Annotated[base.Text, pydantic.StringConstraints(min_length=1, max_length=256)]
+
+
+class EventTypeRule(base.ApiModel):
+    """Which of GitHub's events are of a type; what is left out does not matter."""
+
+    name: base.LabelValue
+    event: GithubWord
+    action: Annotated[base.Text, pydantic.Field(min_length=1, max_length=100)] | None = None
+    label: Annotated[base.Text, pydantic.Field(min_length=1, max_length=100)] | None = None
+    review_state: GithubWord | None = None
+    merged: base.Flag | None = None
+    conclusion: GithubWord | None = None
+
+
+class EventSettings(base.ApiModel):
+    """How the task and the type of an event are found."""
+
+    task_id_sources: (
+        Annotated[tuple[TaskIdSource, ...], pydantic.Field(min_length=1, max_length=8)] | None
+    ) = None
+    types: (
+        Annotated[tuple[EventTypeRule, ...], pydantic.Field(min_length=1, max_length=64)] | None
+    ) = None
 
 
 class WorkflowResumePolicySpec(base.ApiModel):
@@ -176,6 +235,7 @@ class WorkflowResumePolicySpec(base.ApiModel):
     ] = ""
     stages: Annotated[tuple[Stage, ...], pydantic.Field(max_length=64)] = ()
     defaults: StageSettings = pydantic.Field(default_factory=StageSettings)
+    events: EventSettings = pydantic.Field(default_factory=EventSettings)
 
     @pydantic.field_validator("stages")
     @classmethod
@@ -188,7 +248,23 @@ class WorkflowResumePolicySpec(base.ApiModel):
             raise ValueError(f"all stages may have at most {MAX_EVENT_TYPES} event types")
         if len(set(types)) < len(types):
             raise ValueError("an event type may belong to one stage only")
+        if sum(len(stage.fail_on or ()) for stage in stages) > MAX_EVENT_TYPES:
+            raise ValueError(f"all stages may have at most {MAX_EVENT_TYPES} event types in failOn")
         return stages
+
+    @pydantic.model_validator(mode="after")
+    def _open_or_fail(self) -> Self:
+        opening = {kind for stage in self.stages for kind in stage.event_types}
+        for where, settings in (
+            *((f"stages[{stage.name}]", stage) for stage in self.stages),
+            ("defaults", self.defaults),
+        ):
+            both = opening.intersection(settings.fail_on or ())
+            if both:
+                raise ValueError(
+                    f"{where}.failOn: {min(both)!r} stands in the eventTypes of a stage, too"
+                )
+        return self
 
 
 class PolicyStatus(base.ApiModel):

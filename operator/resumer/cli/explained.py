@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from resumer.core.observation import End, Facts, Look, Resume
+from resumer.core.workflows import FAILED
 from resumer.services.explaining import Explanation
 
 _MARKS = {True: "ok ", False: "NO ", None: " - "}
@@ -32,7 +33,8 @@ def as_json(found: Explanation) -> dict[str, Any]:
     return {
         "namespace": found.request.metadata.namespace,
         "name": found.request.metadata.name,
-        "wouldResume": isinstance(what, Resume),
+        "wouldResume": isinstance(what, Resume) and what.order.phase != FAILED,
+        "wouldFail": isinstance(what, Resume) and what.order.phase == FAILED,
         "outcome": str(end.reason.outcome) if end else None,
         "reason": str(end.reason) if end else None,
         "message": end.message if end else None,
@@ -80,7 +82,8 @@ def _outcome(found: Explanation) -> list[str]:
     match found.decision.what:
         case Resume(order):
             gates = ", ".join(gate.display_name for gate in order.gates) or "spec.suspend"
-            return [f"It would resume now: {gates} of workflow {order.key.name}."]
+            verb = "fail" if order.phase == FAILED else "resume"
+            return [f"It would {verb} now: {gates} of workflow {order.key.name}."]
         case End() as end:
             lines = [f"Outcome   {end.reason.outcome} ({end.reason})", f"          {end.message}"]
             if not end.reason.outcome.terminal and facts.deadline is not None:

@@ -11,6 +11,7 @@ from resumer.api.outcomes import Reason
 from resumer.api.resume import WorkflowResumeSpec
 from resumer.core import policies, selectors
 from resumer.core.correlation import Candidate
+from resumer.core.extraction import Extraction
 from resumer.core.gates import Fill
 from resumer.core.observation import End, Facts, Look, Observation
 from resumer.core.policies import Policy, Stage
@@ -31,6 +32,8 @@ class Case:
     label_selector: selectors.LabelSelector = _NO_LABELS
     node_selector: selectors.NodeFieldSelector | None = None
     sender: str | None = None
+    judged: Extraction | None = None
+    """The rules by which the event was found to agree with the request."""
     candidate: Candidate | None = None
     superseded: tuple[WorkflowView, ...] = ()
     gates: tuple[Gate, ...] = ()
@@ -47,6 +50,11 @@ class Case:
     def spec(self) -> WorkflowResumeSpec:
         """What the request asks for."""
         return self.seen.request.spec
+
+    @property
+    def fails(self) -> bool:
+        """Whether the event fails the gate instead of opening it."""
+        return self.spec.correlation_data.event_type in self.stage.fail_on
 
     @property
     def workflow(self) -> WorkflowView:

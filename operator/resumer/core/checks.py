@@ -14,10 +14,10 @@ from resumer.api import base
 from resumer.api.outcomes import Reason
 from resumer.api.policy import Ambiguity
 from resumer.core import (
+    agreement,
     backoff,
     breaker,
     correlation,
-    events,
     gates,
     instants,
     orders,
@@ -25,18 +25,18 @@ from resumer.core import (
     rules,
     selectors,
     values,
+    wording,
     workflows,
 )
+from resumer.core.agreement import Disagreement
 from resumer.core.case import Case, Stop
 from resumer.core.correlation import Candidate, Mismatch, Standing
+from resumer.core.extraction import EventFacts
 from resumer.core.gates import Misfit, Wanted
 from resumer.core.observation import End
 from resumer.core.policies import Stage
 from resumer.core.workflows import Gate, NodeStorage, WorkflowView
 from resumer.errors import InvalidError
-
-_NAMED = 5
-"""How many workflows, gates or tasks a message names."""
 
 
 def recorded(case: Case) -> Case | Stop:
@@ -46,24 +46,32 @@ def recorded(case: Case) -> Case | Stop:
     """
     uid = case.seen.request.metadata.uid
     for workflow in case.seen.workflows:
-        marker = next((item for item in workflow.markers.values() if item.uid == uid), None)
+        key, marker = next(
+            ((key, item) for key, item in workflow.markers.items() if item.uid == uid), ("", None)
+        )
         opened = tuple(gate for gate in workflow.gates if orders.is_signed_by(gate, uid))
         if marker is not None or opened:
             policy = (
                 policies.choose(case.seen.policies, case.spec.policy_name, workflow.labels)
                 or case.policy
             )
-            stage = policy.stage(correlation.target_stage(case.spec, policy, case.label_selector))
+            stages = correlation.target_stages(case.spec, policy, case.label_selector)
+            event_type = case.spec.correlation_data.event_type
+            own = (name for name in stages if correlation.marker_key(name, event_type) == key)
+            stage = policy.stage(next(own, stages[0]))
             mine = Candidate(workflow, policy, stage, Standing.RESUMED, marker)
             found = case.chosen(mine)
-            if stage.ambiguity is Ambiguity.NEWEST_CANCEL_OTHERS:
+            failed = (marker is not None and marker.failed) or any(
+                gate.phase == workflows.FAILED for gate in opened
+            )
+            if stage.ambiguity is Ambiguity.NEWEST_CANCEL_OTHERS and not failed:
                 if not case.seen.fresh:
                     return found.look("older workflows of the task may be left to terminate")
                 found = found.but(superseded=_older_than(mine, case))
             whole = marker is not None and marker.is_whole_workflow
-            return found.but(gates=opened, validated=True).end(
-                Reason.WORKFLOW_UNSUSPENDED if whole else Reason.GATE_OPENED,
-                opened_message(workflow.key.name, opened, whole=whole),
+            return Stop(
+                found.but(gates=opened, validated=True),
+                done(workflow.key.name, opened, whole=whole, failed=failed),
             )
     return case
 
@@ -98,8 +106,8 @@ def under_policy(case: Case) -> Case | Stop:
             f"policyName {case.spec.policy_name!r}: "
             "there is no policy of this name in the namespace",
         )
-    stage = correlation.target_stage(case.spec, policy, case.label_selector)
-    case = case.but(policy=policy, stage=policy.stage(stage))
+    stages = correlation.target_stages(case.spec, policy, case.label_selector)
+    case = case.but(policy=policy, stage=policy.stage(stages[0]))
     # A policy that was not named is only known to be in charge once the workflow is.
     return _ungoverned(case) if case.spec.policy_name and policy.problem else case
 
@@ -107,35 +115,22 @@ def under_policy(case: Case) -> Case | Stop:
 def event_agrees(case: Case) -> Case | Stop:
     """The event is of the task and of the type that the request says.
 
-    Seed 000, section 3.
+    By the rules of some policy that may be in charge: which one it is, only the workflow tells.
     """
-    data = case.spec.correlation_data
-    refused = case.but(validated=False)
-    try:
-        event = events.normalise(data.github_event)
-    except InvalidError as error:
-        return refused.end(Reason.INVALID_OBJECT, f"correlationData.githubEvent: {error}")
-    if len(event.task_ids) > 1:
-        return refused.end(
-            Reason.TASK_MISMATCH,
-            f"the event's labels and branch name several tasks: {names(event.task_ids)}",
-        )
-    if event.has_task_source and event.task_ids != (data.task_id,):
-        found = (
-            f"task {event.task_ids[0]!r}" if event.task_ids else "no task (none is `task-<number>`)"
-        )
-        return refused.end(
-            Reason.TASK_MISMATCH,
-            f"the event's labels or branch name {found}, "
-            f"correlationData.taskId is {data.task_id!r}",
-        )
-    if event.event_type is not None and event.event_type != data.event_type:
-        return refused.end(
-            Reason.EVENT_TYPE_MISMATCH,
-            f"the event says {event.event_type!r} (action {event.action!r}), "
-            f"correlationData.eventType is {data.event_type!r}",
-        )
-    return case.but(sender=event.sender)
+    data, own = case.spec.correlation_data, case.policy.extraction
+    verdict = agreement.judge(data, own)
+    if isinstance(verdict, EventFacts):
+        return case.but(sender=verdict.sender, judged=own)
+    possible = [case.policy]
+    if not case.spec.policy_name:
+        possible += [*case.seen.policies, policies.BUILT_IN]
+    if any(policy.problem for policy in possible):
+        return case  # its own rules are not known
+    others = {policy.extraction for policy in possible} - {own}
+    for facts in (agreement.judge(data, other) for other in others):
+        if isinstance(facts, EventFacts):
+            return case.but(sender=facts.sender)
+    return case.but(validated=False).end(verdict.reason, verdict.message)
 
 
 def event_rules_pass(case: Case) -> Case | Stop:
@@ -187,6 +182,24 @@ def correlated(case: Case) -> Case | Stop:
     return case.end(Reason.WORKFLOW_NOT_FOUND, f"there is no workflow {_description(case)}")
 
 
+def event_fits_policy(case: Case) -> Case | Stop:
+    """The event is of that task and type by the rules of the workflow's own policy."""
+    event_type = case.spec.correlation_data.event_type
+    failing = case.policy.stages_failing_on(event_type)
+    if failing and not case.fails:
+        return case.but(validated=False).end(
+            Reason.EVENT_TYPE_MISMATCH,
+            f"events of type {event_type!r} fail the gates of {wording.names(failing)} by policy "
+            f"{case.policy.name!r}, and open none; the request is for stage {case.stage.name!r}",
+        )
+    if case.judged == case.policy.extraction:
+        return case
+    verdict = agreement.judge(case.spec.correlation_data, case.policy.extraction)
+    if isinstance(verdict, Disagreement):
+        return case.but(validated=False).end(verdict.reason, verdict.message)
+    return case
+
+
 def within_reach(case: Case) -> Case | Stop:
     """The node status of the workflow can be read."""
     workflow = case.workflow
@@ -211,13 +224,13 @@ def at_gate(case: Case) -> Case | Stop:
     found = gates.open_gates(case.workflow, wanted)
     if not found:
         if case.workflow.suspended and not wanted.named and not case.workflow.shutdown:
-            return case.but(lift_suspend=True)
+            return _no_gate_to_fail(case) if case.fails else case.but(lift_suspend=True)
         return _no_gate(case, wanted)
     if len(found) > 1 and not case.spec.all_gates:
         return case.end(
             Reason.SEVERAL_GATES,
             f"{len(found)} open gates of workflow {case.workflow.key.name!r} match: "
-            f"{names(gate.display_name for gate in found)}; "
+            f"{wording.names(gate.display_name for gate in found)}; "
             "name one with nodeFieldSelector, or say allGates: true",
         )
     late = next((gate for gate in found if _opened_after(gate, case.deadline, case.now)), None)
@@ -227,7 +240,8 @@ def at_gate(case: Case) -> Case | Stop:
             f"gate {late.display_name!r} of workflow {case.workflow.key.name!r} "
             "opened only after the deadline",
         )
-    return case.but(gates=found, lift_suspend=case.spec.all_gates and case.workflow.suspended)
+    lifts = case.spec.all_gates and case.workflow.suspended and not case.fails
+    return case.but(gates=found, lift_suspend=lifts)
 
 
 def workflow_rules_pass(case: Case) -> Case | Stop:
@@ -264,7 +278,8 @@ def parameters_fit(case: Case) -> Case | Stop:
                 f"resumeParameters {name!r} contains {unfit!r}, a character that Argo cannot hand "
                 "on: the workflow would end in an error",
             )
-    filled = gates.fill(case.gates, given)
+    # A failed gate hands on what it can: its branch of the workflow may do without.
+    filled = gates.fill(case.gates, given, complete=not case.fails)
     if isinstance(filled, Misfit):
         return refused.end(filled.reason, filled.message)
     return case.but(fills=filled, validated=True)
@@ -273,10 +288,11 @@ def parameters_fit(case: Case) -> Case | Stop:
 def meant(case: Case) -> Case | Stop:
     """The request is no dry run."""
     if case.spec.dry_run:
-        target = names(gate.display_name for gate in case.gates) or "spec.suspend"
+        target = wording.names(gate.display_name for gate in case.gates) or "spec.suspend"
+        verb = "fail" if case.fails else "resume"
         return case.end(
-            Reason.WOULD_RESUME,
-            f"would resume {target} of workflow {case.workflow.key.name!r}; nothing was written",
+            Reason.WOULD_FAIL if case.fails else Reason.WOULD_RESUME,
+            f"would {verb} {target} of workflow {case.workflow.key.name!r}; nothing was written",
         )
     return case
 
@@ -332,12 +348,21 @@ def held(stage: Stage, refused: breaker.Refused) -> End:
     )
 
 
-def opened_message(workflow: str, opened: Sequence[Gate], *, whole: bool) -> str:
-    """What a resume did, in one sentence."""
+def done(workflow: str, touched: Sequence[Gate], *, whole: bool, failed: bool) -> End:
+    """The end of a request that has done what it asked for.
+
+    Args:
+        workflow: Its name.
+        touched: The gates that were opened or failed.
+        whole: It was ``spec.suspend`` that was lifted.
+        failed: The gates were failed.
+    """
     if whole:
-        return f"lifted spec.suspend of workflow {workflow!r}"
-    gates_opened = names(gate.display_name for gate in opened)
-    return f"opened {gates_opened or 'the gate'} of workflow {workflow!r}"
+        return End(Reason.WORKFLOW_UNSUSPENDED, f"lifted spec.suspend of workflow {workflow!r}")
+    which = wording.names(gate.display_name for gate in touched) or "the gate"
+    if failed:
+        return End(Reason.FAILED_BY_EVENT, f"failed {which} of workflow {workflow!r}")
+    return End(Reason.GATE_OPENED, f"opened {which} of workflow {workflow!r}")
 
 
 def _older_than(mine: Candidate, case: Case) -> tuple[WorkflowView, ...]:
@@ -396,7 +421,7 @@ def _one_of(case: Case, there: Sequence[Candidate], resumed: Sequence[Candidate]
             return case.but(policy=newest.policy, stage=newest.stage).end(
                 Reason.SEVERAL_WORKFLOWS,
                 f"{len(there)} live workflows match {_description(case)}: "
-                f"{names(item.workflow.key.name for item in there)}",
+                f"{wording.names(item.workflow.key.name for item in there)}",
             )
 
 
@@ -408,7 +433,7 @@ def _early(case: Case, ahead: Sequence[Candidate]) -> Stop:
             if isinstance(reached, Stop):
                 return reached
     case = case.chosen(ahead[0])
-    current = names(correlation.stages_of(case.workflow, case.policy))
+    current = wording.names(correlation.stages_of(case.workflow, case.policy))
     place = (
         f"in stage {current}" if current else f"without a stage (label {case.policy.stage_label!r})"
     )
@@ -427,9 +452,23 @@ def _resumed_before(case: Case) -> Stop:
         if case.stage.name
         else f"event {case.spec.correlation_data.event_type!r}"
     )
+    if marker is not None and marker.failed:
+        return case.end(
+            Reason.GATE_ALREADY_FAILED,
+            f"the gate of {what} of workflow {case.workflow.key.name!r} was failed by {by}",
+        )
     return case.but(resumed_by=by).end(
         Reason.STAGE_ALREADY_RESUMED,
         f"{what} of workflow {case.workflow.key.name!r} was resumed by {by}",
+    )
+
+
+def _no_gate_to_fail(case: Case) -> Stop:
+    return case.but(validated=False).end(
+        Reason.NO_GATE_TO_FAIL,
+        f"workflow {case.workflow.key.name!r} is suspended as a whole (spec.suspend) and has no "
+        f"open gate that event {case.spec.correlation_data.event_type!r} could fail; "
+        "argo stop ends the workflow",
     )
 
 
@@ -445,7 +484,7 @@ def _late(case: Case) -> Stop:
             Reason.WORKFLOW_FINISHED,
             f"workflow {workflow.key.name!r} has finished ({workflow.phase or 'completed'})",
         )
-    current = names(correlation.stages_of(workflow, case.policy))
+    current = wording.names(correlation.stages_of(workflow, case.policy))
     return case.end(
         Reason.STAGE_PASSED,
         f"workflow {workflow.key.name!r} is in stage {current} already, "
@@ -499,10 +538,3 @@ def _description(case: Case) -> str:
     task = f"{case.policy.task_label}={case.spec.correlation_data.task_id}"
     labels = f"{base.truncate(str(others), 200)},{task}" if others.requirements else task
     return f"{named}with labels {labels}"
-
-
-def names(items: Iterable[str]) -> str:
-    """The first of some names, quoted, and how many more there are."""
-    found = [repr(base.truncate(item, 64)) for item in items]
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return ", ".join(found[:_NAMED]) + more

@@ -39,6 +39,10 @@ class Standing(enum.Enum):
     PASSED = "Passed"
 
 
+_PREFERRED = (Standing.THERE, Standing.AHEAD, Standing.RESUMED, Standing.PASSED)
+"""Of several stages that a request can mean, the first of which this is true."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A workflow that carries the request's task and matches its name and selector."""
@@ -59,12 +63,21 @@ class Mismatch:
     message: str
 
 
-def target_stage(
+def target_stages(
     spec: WorkflowResumeSpec, policy: Policy, selector: selectors.LabelSelector
-) -> str:
-    """The stage a request means: its own, its event type's, or that of its selector; else none."""
+) -> tuple[str, ...]:
+    """The stages a request can mean: its own, its event type's, or that of its selector; else none.
+
+    Only an event that fails gates can mean several stages, in the order of the policy: whichever
+    the workflow is in. None is the empty name.
+    """
+    event_type = spec.correlation_data.event_type
+    own = spec.target_stage or policy.stage_by_event.get(event_type)
+    if own:
+        return (own,)
     implied = selector.implied().get(policy.stage_label, "")
-    return spec.target_stage or policy.stage_by_event.get(spec.correlation_data.event_type, implied)
+    failing = policy.stages_failing_on(event_type)
+    return (implied,) if implied in failing or not failing else failing
 
 
 def marker_key(stage: str, event_type: str) -> str:
@@ -99,18 +112,28 @@ def candidates(
         if policy is None or (spec.workflow_name and workflow.key.name != spec.workflow_name):
             continue
         others, of_stage = selector.without(policy.stage_label)
-        stage = target_stage(spec, policy, selector)
+        stages = target_stages(spec, policy, selector)
+        fitting = [
+            stage
+            for stage in stages
+            if not stage or all(item.matches({policy.stage_label: stage}) for item in of_stage)
+        ]
         mismatch = _mismatch(spec, workflow, policy, others)
         if mismatch is not None:
             if spec.workflow_name:
                 yield mismatch
-        elif stage and not all(item.matches({policy.stage_label: stage}) for item in of_stage):
+        elif not fitting:
             yield Mismatch(
                 Reason.SELECTOR_MISMATCH,
-                f"labelSelector asks for {selector}, but the request is for stage {stage!r}",
+                f"labelSelector asks for {selector}, but the request is for stage "
+                f"{' or '.join(map(repr, stages))}",
             )
         else:
-            yield _candidate(spec, workflow, policy, policy.stage(stage), of_stage)
+            found = (
+                _candidate(spec, workflow, policy, policy.stage(stage), of_stage)
+                for stage in fitting
+            )
+            yield min(found, key=lambda candidate: _PREFERRED.index(candidate.standing))
 
 
 def _mismatch(

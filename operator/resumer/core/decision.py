@@ -27,6 +27,7 @@ CHAIN: tuple[Callable[[Case], Case | Stop], ...] = (
     checks.event_agrees,
     checks.event_rules_pass,  # from here on, the workflow is needed
     checks.correlated,
+    checks.event_fits_policy,  # which policy is in charge, the workflow has told
     checks.within_reach,
     checks.at_gate,
     checks.workflow_rules_pass,  # only now: an early event must not fail on labels yet to come

@@ -1,4 +1,4 @@
-"""What a ``githubEvent`` says: its type, its task, its sender, and how rules look into it.
+"""The shape of a ``githubEvent``: which event it is, who sent it, and how a path looks into it.
 
 The event is free-form JSON in one of three shapes: the short form of the requirements (``action``,
 ``labels``, ``labelName``, ``reviewState``, ``pullRequestNumber``, ``sender``), the whole webhook
@@ -9,95 +9,149 @@ A rule written for the long form finds the short form and the other way round, s
 has a condition: a short event's ``sender`` stands for ``review.user.login`` only if the action is
 ``submitted``, because only who submits a review is its author. What the short form leaves out of
 the fields that it has names for is unknown rather than missing, see `is_unstated`.
+
+What the event means for a workflow, its task and its type, is for `extraction`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from resumer.core.paths import Path
 
-READY_LABEL: Final = "ready-for-qa"
-"""The label whose setting is an event type of its own (seed 000, section 3)."""
-
-_TASK_LABEL: Final = re.compile(r"task-([0-9]{1,63})")
-_TASK_BRANCH: Final = re.compile(r"task-([0-9]{1,63})(-.*)?", re.DOTALL)
 _DELIVERY_ID: Final = re.compile(r"[!-~]{1,128}")
 _DELIVERY_KEYS: Final = ("x-github-delivery", "deliveryid")
-_OTHER_SUBJECTS: Final = ("issue", "milestone", "discussion")
+_EVENT_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_EVENT_KEYS: Final = ("x-github-event",)
 
 _SAME: Final = (
-    ("label.name", "labelName"),
-    ("review.state", "reviewState"),
-    ("review.user.login", "reviewer"),
-    ("pull_request.number", "pullRequestNumber"),
-    ("pull_request.labels[].name", "labels[].name", "labels[]"),
-    ("pull_request.head.ref", "branch", "headRef"),
-    ("sender.login", "sender"),
+    (("label.name",), ("labelName",)),
+    (("review.state",), ("reviewState",)),
+    (("review.user.login",), ("reviewer",)),
+    (
+        (
+            "pull_request.number",
+            "check_suite.pull_requests[].number",
+            "check_run.pull_requests[].number",
+            "workflow_run.pull_requests[].number",
+        ),
+        ("pullRequestNumber",),
+    ),
+    (("pull_request.labels[].name", "issue.labels[].name"), ("labels[].name", "labels[]")),
+    (
+        (
+            "pull_request.head.ref",
+            "check_suite.head_branch",
+            "check_run.check_suite.head_branch",
+            "workflow_run.head_branch",
+        ),
+        ("branch", "headRef"),
+    ),
+    (("sender.login",), ("sender",)),
+    (("pull_request.merged",), ("merged",)),
+    (
+        ("check_suite.conclusion", "check_run.conclusion", "workflow_run.conclusion"),
+        ("conclusion",),
+    ),
+    (
+        (
+            "pull_request.title",
+            "issue.title",
+            "workflow_run.display_title",
+        ),
+        ("title",),
+    ),
 )
-"""Paths that say the same, the long form first."""
+"""Paths that say the same: in the payloads, and in the short form."""
+
+
+def _others(name: str, long: tuple[str, ...], short: tuple[str, ...]) -> tuple[str, ...]:
+    """Where else to look: a payload's own field is in no other payload, a short one in any."""
+    others = (*short, *long) if name in short else short
+    return tuple(other for other in others if other != name)
+
 
 _ALIASES: Final[Mapping[str, tuple[Path, ...]]] = {
-    name: (Path.parse(name), *(Path.parse(other) for other in group if other != name))
-    for group in _SAME
-    for name in group
+    name: tuple(map(Path.parse, (name, *_others(name, long, short))))
+    for long, short in _SAME
+    for name in (*long, *short)
 }
 _SENDER: Final = _ALIASES["sender.login"]
-_LABEL_NAMES: Final = tuple(map(Path.parse, ("labels[]", "labels[].name")))
-_MORE_LABEL_NAMES: Final = tuple(
-    map(Path.parse, ("pull_request.labels[].name", "issue.labels[].name"))
+_UNSTATED: Final = frozenset(
+    {
+        *("label.name", "labelName", "review.state", "reviewState", "review.user.login"),
+        *("reviewer", "pull_request.number", "pullRequestNumber", "sender.login", "sender"),
+        *("pull_request.labels[].name", "labels[].name", "labels[]"),
+        *("pull_request.head.ref", "branch", "headRef"),
+    }
 )
-_BRANCHES: Final = tuple(map(Path.parse, ("pull_request.head.ref", "branch", "headRef", "ref")))
+"""The fields that the requirements' own manifests leave out while they have rules on them."""
+
+_PUSHED: Final = Path.parse("ref")
+_BRANCH: Final = "refs/heads/"
+_COMMENTED: Final = Path.parse("issue.number")
+
+_NAMED_BY_PARTS: Final = (
+    ("pull_request_review", ("review", "pull_request")),
+    ("pull_request_review_comment", ("comment", "pull_request")),
+    ("pull_request", ("pull_request",)),
+    ("issue_comment", ("comment", "issue")),
+    ("issues", ("issue",)),
+    ("check_run", ("check_run",)),
+    ("check_suite", ("check_suite",)),
+    ("workflow_run", ("workflow_run",)),
+    ("push", ("ref", "before", "after")),
+)
+"""GitHub's events, by the parts that their payloads have and the ones below have not."""
+
+_NAMED_BY_ACTION: Final = {
+    "opened": "pull_request",
+    "labeled": "pull_request",
+    "closed": "pull_request",
+    "submitted": "pull_request_review",
+}
+"""What an event without a subject means, such as one in the short form."""
+
+_NO_SUBJECTS: Final = frozenset(
+    {
+        *("sender", "repository", "organization", "installation", "enterprise", "headers"),
+        *("label", "review", "changes"),
+    }
+)
+"""Objects in a payload that do not say what was opened, labeled or closed."""
 
 Scalar = str | int | float | bool
 
 
-@dataclass(frozen=True, slots=True)
-class EventFacts:
-    """What the built-in checks need to know of an event; None where it does not say."""
-
-    event_type: str | None = None
-    """From the action: ``pr-created``, ``pr-labeled-ready``, ``pr-labeled``, ``pr-approved`` or
-    ``pr-reviewed``."""
-    task_id_label: str | None = None
-    """From a label ``task-N``; None also where labels name several tasks."""
-    task_id_branch: str | None = None
-    """From a branch ``task-N`` or ``task-N-...``."""
-    conflicting_task_ids: tuple[str, ...] = ()
-    """The tasks that labels name, where they name several; else empty."""
-    action: str | None = None
-    sender: str | None = None
-    has_task_source: bool = False
-    """Whether it carries labels or a branch at all, so that its task can be expected there."""
-
-    @property
-    def task_ids(self) -> tuple[str, ...]:
-        """All different task ids that the event names; more than one is a contradiction."""
-        named = (self.task_id_label, *self.conflicting_task_ids, self.task_id_branch)
-        return tuple(dict.fromkeys(item for item in named if item is not None))
+def payload(event: Mapping[str, object]) -> Mapping[str, object]:
+    """The webhook's payload, or the short form; without what Argo Events puts around it."""
+    body = event.get("body")
+    return body if isinstance(body, Mapping) else event
 
 
-def normalise(event: Mapping[str, object]) -> EventFacts:
-    """Reads the facts out of an event of any shape.
+def name(event: Mapping[str, object]) -> str | None:
+    """GitHub's name of the event, from its header, else from the parts of the payload.
 
-    Raises:
-        InvalidError: It holds more labels than a lookup may reach, see `paths.MAX_VISITED`.
+    None where neither tells, so that an unknown thing that was opened is no pull request.
     """
-    payload = _payload(event)
-    in_labels = tuple(dict.fromkeys(_label_task_ids(payload)))
-    branches = (_TASK_BRANCH.fullmatch(branch) for branch in _branches(payload))
-    return EventFacts(
-        event_type=_event_type(event),
-        task_id_label=in_labels[0] if len(in_labels) == 1 else None,
-        task_id_branch=next((found[1] for found in branches if found), None),
-        conflicting_task_ids=in_labels if len(in_labels) > 1 else (),
-        action=_text(payload.get("action")),
-        sender=next(_texts(_first(payload, _SENDER)), None),
-        has_task_source=any(_label_names(payload)) or any(_branches(payload)),
-    )
+    return _header(event, _EVENT_KEYS, _EVENT_NAME) or _inferred(payload(event))
+
+
+def delivery_id(event: Mapping[str, object]) -> str | None:
+    """GitHub's id of the delivery, the same when it is sent again; None where there is none."""
+    return _header(event, _DELIVERY_KEYS, _DELIVERY_ID)
+
+
+def action(event: Mapping[str, object]) -> str | None:
+    """What happened to the subject of the event, in GitHub's word."""
+    return next(texts([payload(event).get("action")]), None)
+
+
+def sender(event: Mapping[str, object]) -> str | None:
+    """The login of who caused the event."""
+    return next(texts(_first(payload(event), _SENDER)), None)
 
 
 def find(
@@ -117,16 +171,34 @@ def find(
     Raises:
         InvalidError: See `Path.find`.
     """
-    payload = _payload(event)
+    inner = payload(event)
     if len(path.steps) > 1 and path.steps[0] == "body":
         path = Path(path.steps[1:])
-    name = str(path)
-    aliases = _ALIASES.get(name)
+    spelled = str(path)
+    aliases = _ALIASES.get(spelled)
     if aliases is None:
-        return path.find(payload, field=field)
-    if name == "review.user.login" and _is_short_review(payload):
+        return path.find(inner, field=field)
+    if spelled == "review.user.login" and _is_short_review(inner):
         aliases += _SENDER
-    return _first(payload, aliases)
+    if spelled == "pullRequestNumber" and _is_comment_on_pull_request(inner):
+        aliases += (_COMMENTED,)
+    found = _first(inner, aliases)
+    if not found and spelled in ("branch", "headRef"):
+        return tuple(pushed_branches(event))
+    return found
+
+
+def pushed_branches(event: Mapping[str, object]) -> Iterator[str]:
+    """The branch of a push; none where a tag was pushed."""
+    for ref in texts(_PUSHED.find(payload(event))):
+        if ref.startswith(_BRANCH) or not ref.startswith("refs/"):
+            yield ref.removeprefix(_BRANCH)
+
+
+def is_short(event: Mapping[str, object]) -> bool:
+    """Whether an event is in the short form: an action, and nothing nested as in a payload."""
+    inner = payload(event)
+    return "action" in inner and not any(isinstance(value, Mapping) for value in inner.values())
 
 
 def is_unstated(event: Mapping[str, object], path: Path) -> bool:
@@ -139,81 +211,50 @@ def is_unstated(event: Mapping[str, object], path: Path) -> bool:
         event: The event as the user gave it.
         path: The path without the prefix ``event.``.
     """
-    payload = _payload(event)
-    has_objects = any(isinstance(value, Mapping) for value in payload.values())
-    is_short = "action" in payload and not has_objects
-    return is_short and str(path) in _ALIASES and not find(event, path)
+    return is_short(event) and str(path) in _UNSTATED and not find(event, path)
 
 
-def delivery_id(event: Mapping[str, object]) -> str | None:
-    """GitHub's id of the delivery, the same when it is sent again; None where there is none."""
-    payload = _payload(event)
-    for place in (event, event.get("headers"), payload, payload.get("headers")):
+def texts(values: Iterable[object]) -> Iterator[str]:
+    """Those of some values that are text and not empty."""
+    return (value for value in values if isinstance(value, str) and value)
+
+
+def _header(
+    event: Mapping[str, object], keys: tuple[str, ...], grammar: re.Pattern[str]
+) -> str | None:
+    """A header of the delivery, wherever it was put; names of headers have no case."""
+    inner = payload(event)
+    for place in (event, event.get("headers"), inner, inner.get("headers")):
         for key, value in place.items() if isinstance(place, Mapping) else ():
-            if str(key).lower() in _DELIVERY_KEYS:
+            if str(key).lower() in keys:
                 # Go's http.Header, which Argo Events passes on, is a map to lists.
-                for text in _texts(value if isinstance(value, list) else [value]):
-                    if _DELIVERY_ID.fullmatch(text):
+                for text in texts(value if isinstance(value, list) else [value]):
+                    if grammar.fullmatch(text):
                         return text
     return None
 
 
-def _payload(event: Mapping[str, object]) -> Mapping[str, object]:
-    body = event.get("body")
-    return body if isinstance(body, Mapping) else event
+def _inferred(inner: Mapping[str, object]) -> str | None:
+    for found, parts in _NAMED_BY_PARTS:
+        if all(inner.get(part) is not None for part in parts):
+            return found
+    if any(isinstance(inner[key], Mapping) for key in inner if key not in _NO_SUBJECTS):
+        return None
+    return _NAMED_BY_ACTION.get(next(texts([inner.get("action")]), ""))
 
 
-def _is_short_review(payload: Mapping[str, object]) -> bool:
-    return payload.get("action") == "submitted" and not isinstance(payload.get("review"), Mapping)
+def _is_short_review(inner: Mapping[str, object]) -> bool:
+    return inner.get("action") == "submitted" and not isinstance(inner.get("review"), Mapping)
 
 
-def _first(payload: Mapping[str, object], paths: Iterable[Path]) -> tuple[Scalar, ...]:
+def _is_comment_on_pull_request(inner: Mapping[str, object]) -> bool:
+    issue = inner.get("issue")
+    return isinstance(issue, Mapping) and isinstance(issue.get("pull_request"), Mapping)
+
+
+def _first(inner: Mapping[str, object], paths: Iterable[Path]) -> tuple[Scalar, ...]:
     for path in paths:
-        found = tuple(item for item in path.find(payload) if isinstance(item, Scalar))
+        found = tuple(item for item in path.find(inner) if isinstance(item, Scalar))
         if found:
             return found
     return ()
-
-
-def _event_type(event: Mapping[str, object]) -> str | None:
-    payload = _payload(event)
-    # Other things are opened and labeled too; the short form, naming none, means a pull request.
-    if payload.get("pull_request") is None and any(key in payload for key in _OTHER_SUBJECTS):
-        return None
-    match payload.get("action"):
-        case "opened":
-            return "pr-created"
-        case "labeled":
-            ready = READY_LABEL in _first(payload, _ALIASES["label.name"])
-            return "pr-labeled-ready" if ready else "pr-labeled"
-        case "submitted":
-            states = _texts(_first(payload, _ALIASES["review.state"]))
-            return "pr-approved" if "approved" in map(str.lower, states) else "pr-reviewed"
-        case _:
-            return None
-
-
-def _label_names(payload: Mapping[str, object]) -> Iterator[str]:
-    for path in (*_LABEL_NAMES, *_MORE_LABEL_NAMES):
-        yield from _texts(path.find(payload))
-
-
-def _label_task_ids(payload: Mapping[str, object]) -> Iterator[str]:
-    for name in _label_names(payload):
-        found = _TASK_LABEL.fullmatch(name)
-        if found:
-            yield found[1]
-
-
-def _branches(payload: Mapping[str, object]) -> Iterator[str]:
-    for path in _BRANCHES:
-        for name in _texts(path.find(payload)):
-            yield name.removeprefix("refs/heads/")
-
-
-def _texts(values: Iterable[object]) -> Iterator[str]:
-    return (value for value in values if isinstance(value, str) and value)
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None

@@ -102,13 +102,18 @@ class Misfit:
 
 
 def fill(
-    gates: Sequence[Gate], parameters: Mapping[str, str]
+    gates: Sequence[Gate], parameters: Mapping[str, str], *, complete: bool = True
 ) -> tuple[tuple[Fill, ...], ...] | Misfit:
     """Computes the supplied outputs of each gate: the request's value, else the default.
 
     Argo's own ``resume`` with a selector leaves outputs without a value, and the workflow is then
     stuck for good (updateSuspendedNode, workflow/util/util.go); here that is refused before
     anything is written.
+
+    Args:
+        gates: The gates that the request means.
+        parameters: The values of the request.
+        complete: Whether every output needs a value; not so those of a gate that is failed.
     """
     declared = {output.name for gate in gates for output in gate.outputs}
     for name in parameters:
@@ -125,6 +130,8 @@ def fill(
         for output in gate.outputs:
             value = _value(gate, output, parameters)
             if isinstance(value, Misfit):
+                if value.reason is Reason.MISSING_PARAMETER and not complete:
+                    continue
                 return value
             if value is not None:
                 fills.append(Fill(output.index, output.name, value, output.global_name))

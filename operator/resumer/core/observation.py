@@ -85,6 +85,8 @@ class ResumeOrder:
     """Of the look it rests on; tested only where the node map is rewritten as a whole."""
     storage: NodeStorage
     gates: tuple[GateOrder, ...]
+    phase: str
+    """What the gates become: Succeeded, or Failed where the event fails them."""
     lift_suspend: bool
     """Also, or only, remove ``spec.suspend``."""
     shutdown: str | None
@@ -104,7 +106,7 @@ class ResumeOrder:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Open the gates."""
+    """Open the gates, or fail them where the event means that."""
 
     order: ResumeOrder
 

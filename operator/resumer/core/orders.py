@@ -4,6 +4,10 @@ Argo's own resume is the model (``updateSuspendedNode`` and ``LabelActor``): pha
 finishedAt, a message that names who did it, supplied outputs, the action label; the label of the
 actor where the event names one, and none left over from an earlier actor. The marker is ours
 (DESIGN, "Never more than asked").
+
+An event that fails gates makes the same order with the phase Failed, as ``argo stop`` with a node
+field selector does (StopWorkflow, workflow/util/util.go). The stage's ``setLabels`` are not written
+then: they say where a workflow stands that went on.
 """
 
 from __future__ import annotations
@@ -16,22 +20,23 @@ from resumer.api.resume import WorkflowResume
 from resumer.core import correlation
 from resumer.core.case import Case
 from resumer.core.observation import GateOrder, ResumeOrder
-from resumer.core.workflows import SUCCEEDED, Gate, Marker, WorkflowView
+from resumer.core.workflows import FAILED, SUCCEEDED, Gate, Marker, WorkflowView
 
 _BY = "Resumed by: workflowresume/"
+_FAILED_BY = "Failed by: workflowresume/"
 _MESSAGE_LIMIT = 512
 
 
 def build(case: Case) -> ResumeOrder:
-    """Puts together the order that opens the gates of a case which has passed every check."""
+    """Puts together the order that opens, or fails, the gates of a case that passed every check."""
     request, stage, workflow = case.seen.request, case.stage, case.workflow
     metadata, spec = request.metadata, request.spec
     gates = tuple(zip(case.gates, case.fills, strict=True))
     first = gates[0][0] if gates else None
     labels = {
-        **stage.set_labels,
+        **({} if case.fails else stage.set_labels),
         **spec.set_labels,
-        constants.LABEL_ACTION: constants.ACTION_RESUME,
+        constants.LABEL_ACTION: constants.ACTION_STOP if case.fails else constants.ACTION_RESUME,
     }
     actor = _label_value(case.sender or "")
     if actor:
@@ -45,10 +50,15 @@ def build(case: Case) -> ResumeOrder:
         storage=workflow.storage,
         gates=tuple(
             GateOrder(
-                gate.id, gate.started_at, gate.display_name, _message(gate.message, request), fills
+                gate.id,
+                gate.started_at,
+                gate.display_name,
+                _message(gate.message, request, fails=case.fails),
+                fills,
             )
             for gate, fills in gates
         ),
+        phase=FAILED if case.fails else SUCCEEDED,
         lift_suspend=case.lift_suspend,
         shutdown=workflow.shutdown,
         labels=labels,
@@ -63,6 +73,7 @@ def build(case: Case) -> ResumeOrder:
             name=metadata.name,
             uid=metadata.uid,
             time=finished_at,
+            failed=case.fails,
         ),
         finished_at=finished_at,
         has_annotations=workflow.has_annotations,
@@ -87,7 +98,7 @@ def applied(workflow: WorkflowView, order: ResumeOrder) -> WorkflowView:
         },
         suspended=workflow.suspended and not order.lift_suspend,
         gates=tuple(
-            dataclasses.replace(gate, phase=SUCCEEDED, message=opened[gate.id])
+            dataclasses.replace(gate, phase=order.phase, message=opened[gate.id])
             if gate.id in opened
             else gate
             for gate in workflow.gates
@@ -99,8 +110,9 @@ def applied(workflow: WorkflowView, order: ResumeOrder) -> WorkflowView:
 
 
 def is_signed_by(gate: Gate, uid: str) -> bool:
-    """True if the message of a gate says that the request with this uid opened it."""
-    return bool(uid) and _BY in gate.message and f"(uid {uid})" in gate.message
+    """True if the message of a gate says that the request with this uid opened or failed it."""
+    signed = _BY in gate.message or _FAILED_BY in gate.message
+    return bool(uid) and signed and f"(uid {uid})" in gate.message
 
 
 def opener(gate: Gate) -> str:
@@ -111,8 +123,13 @@ def opener(gate: Gate) -> str:
     return "its duration" if gate.delay else "somebody else"
 
 
-def _message(before: str, request: WorkflowResume) -> str:
-    signature = f"{_BY}{request.metadata.name} (uid {request.metadata.uid})"
+def _message(before: str, request: WorkflowResume, *, fails: bool) -> str:
+    signature = f"{request.metadata.name} (uid {request.metadata.uid})"
+    if fails:
+        event_type = request.spec.correlation_data.event_type
+        signature = f"{_FAILED_BY}{signature} for event {event_type}"
+    else:
+        signature = f"{_BY}{signature}"
     if not before:
         return signature
     return f"{base.truncate(before, _MESSAGE_LIMIT)}; {signature}"

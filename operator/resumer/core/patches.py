@@ -28,11 +28,7 @@ def for_plain_nodes(order: ResumeOrder) -> list[Operation]:
         _test("/metadata/uid", order.uid),
         *(operation for gate in order.gates for operation in _tests_of_gate(gate)),
         *_tests_of_workflow(order),
-        *(
-            operation
-            for gate in order.gates
-            for operation in _changes_of_gate(gate, order.finished_at)
-        ),
+        *(operation for gate in order.gates for operation in _changes_of_gate(gate, order)),
         *_changes_of_workflow(order),
     ]
 
@@ -50,7 +46,7 @@ def for_compressed_nodes(order: ResumeOrder, body: Mapping[str, Any]) -> list[Op
     """
     nodes = copy.deepcopy(dict(workflows.nodes(body)))
     for gate in order.gates:
-        _edit(nodes, gate, order.finished_at)
+        _edit(nodes, gate, order)
     return [
         _test("/metadata/uid", order.uid),
         _test("/metadata/resourceVersion", body["metadata"]["resourceVersion"]),
@@ -69,10 +65,10 @@ def _tests_of_gate(gate: GateOrder) -> Iterator[Operation]:
         yield _test(f"{node}/outputs/parameters/{fill.index}/name", fill.name)
 
 
-def _changes_of_gate(gate: GateOrder, finished_at: str) -> Iterator[Operation]:
+def _changes_of_gate(gate: GateOrder, order: ResumeOrder) -> Iterator[Operation]:
     node = _node(gate)
-    yield {"op": "replace", "path": f"{node}/phase", "value": workflows.SUCCEEDED}
-    yield {"op": "add", "path": f"{node}/finishedAt", "value": finished_at}
+    yield {"op": "replace", "path": f"{node}/phase", "value": order.phase}
+    yield {"op": "add", "path": f"{node}/finishedAt", "value": order.finished_at}
     yield {"op": "add", "path": f"{node}/message", "value": gate.message}
     for fill in gate.fills:
         parameter = f"{node}/outputs/parameters/{fill.index}"
@@ -114,7 +110,7 @@ def _changes_of_workflow(order: ResumeOrder) -> Iterator[Operation]:
     yield from exports.changes(order)
 
 
-def _edit(nodes: dict[str, Any], gate: GateOrder, finished_at: str) -> None:
+def _edit(nodes: dict[str, Any], gate: GateOrder, order: ResumeOrder) -> None:
     """Does to an unpacked node what `_changes_of_gate` does to a plain one, with the same tests."""
     node = nodes.get(gate.id)
     wanted = {"type": "Suspend", "phase": workflows.RUNNING, "startedAt": gate.started_at}
@@ -122,7 +118,7 @@ def _edit(nodes: dict[str, Any], gate: GateOrder, finished_at: str) -> None:
         raise PreconditionError(
             f"gate {gate.display_name!r} is no longer open", reason="GateNotOpen"
         )
-    node.update(phase=workflows.SUCCEEDED, finishedAt=finished_at, message=gate.message)
+    node.update(phase=order.phase, finishedAt=order.finished_at, message=gate.message)
     for fill in gate.fills:
         parameter = _output(node, fill)
         if parameter.get("name") != fill.name or parameter.pop("valueFrom", None) is None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from resumer.api import policy as api
-from resumer.core import backoff, breaker, selectors
+from resumer.core import backoff, breaker, extraction, selectors
 from resumer.errors import InvalidError
 
 _T = TypeVar("_T")
@@ -30,6 +30,8 @@ class Stage:
     retry: backoff.RetryStrategy
     breaker: breaker.BreakerSettings
     ambiguity: api.Ambiguity
+    fail_on: tuple[str, ...]
+    """The event types that fail the stage's gate instead of opening it."""
     deadline_seconds: int
     repeatable: bool
     allow_templates: bool
@@ -54,6 +56,8 @@ class Policy:
     fallback: Stage
     """The settings of a stage that the policy does not list, and of requests without a stage."""
     stage_by_event: Mapping[str, str]
+    extraction: extraction.Extraction
+    """How the task and the type of an event are found."""
     problem: str = ""
     """Why it cannot be used; requests for workflows that it governs wait until it can be."""
 
@@ -72,6 +76,10 @@ class Policy:
         listed = next((stage for stage in self.stages if stage.name == name), None)
         return listed or dataclasses.replace(self.fallback, name=name)
 
+    def stages_failing_on(self, event_type: str) -> tuple[str, ...]:
+        """The listed stages whose gates events of this type fail, in their order."""
+        return tuple(stage.name for stage in self.stages if event_type in stage.fail_on)
+
     def position(self, name: str) -> int | None:
         """The place of a stage in the order, or None for one that the policy does not list."""
         return next((index for index, stage in enumerate(self.stages) if stage.name == name), None)
@@ -88,7 +96,7 @@ def resolve(name: str, created: str, spec: api.WorkflowResumePolicySpec) -> Poli
     """Makes a policy ready for use.
 
     Raises:
-        InvalidError: A selector cannot be parsed.
+        InvalidError: A selector or a pattern cannot be parsed.
     """
     stages = tuple(_stage(item.name, item, spec.defaults) for item in spec.stages)
     return Policy(
@@ -101,6 +109,7 @@ def resolve(name: str, created: str, spec: api.WorkflowResumePolicySpec) -> Poli
         stages=stages,
         fallback=_stage("", api.StageSettings(), spec.defaults),
         stage_by_event={kind: item.name for item in spec.stages for kind in item.event_types},
+        extraction=_extraction(spec.events),
     )
 
 
@@ -167,7 +176,10 @@ def _read(name: str, created: str, spec: Mapping[str, Any]) -> Policy:
 
 
 def _read_leniently(name: str, created: str, spec: Mapping[str, Any]) -> Policy:
-    """The policy without the selectors of its gates, else only which workflows it is for."""
+    """The policy without the selectors of its gates and its rules on events.
+
+    Else only which workflows it is for.
+    """
     try:
         parsed = _parsed(spec)
     except InvalidError:
@@ -176,9 +188,8 @@ def _read_leniently(name: str, created: str, spec: Mapping[str, Any]) -> Policy:
     no_gate = {"node_field_selector": None}
     stages = tuple(stage.model_copy(update=no_gate) for stage in parsed.stages)
     defaults = parsed.defaults.model_copy(update=no_gate)
-    return resolve(
-        name, created, parsed.model_copy(update={"stages": stages, "defaults": defaults})
-    )
+    readable = {"stages": stages, "defaults": defaults, "events": api.EventSettings()}
+    return resolve(name, created, parsed.model_copy(update=readable))
 
 
 def _parsed(spec: Mapping[str, Any]) -> api.WorkflowResumePolicySpec:
@@ -242,11 +253,39 @@ def _stage(name: str, own: api.StageSettings, defaults: api.StageSettings) -> St
         retry=_retry(pick("retry", api.RetrySettings())),
         breaker=_breaker(pick("circuit_breaker", api.CircuitBreakerSettings())),
         ambiguity=pick("ambiguity", api.Ambiguity.FAIL),
+        fail_on=pick("fail_on", ()),
         deadline_seconds=pick("deadline_seconds", 900),
         repeatable=pick("repeatable", False),
         allow_templates=pick("allow_templates", False),
         set_labels=pick("set_labels", {}),
     )
+
+
+def _extraction(spec: api.EventSettings) -> extraction.Extraction:
+    sources, types = extraction.DEFAULT.sources, extraction.DEFAULT.types
+    if spec.task_id_sources is not None:
+        sources = tuple(
+            extraction.TaskSource(
+                item.place, item.pattern, f"spec.events.taskIdSources[{index}].pattern"
+            )
+            for index, item in enumerate(spec.task_id_sources)
+        )
+    if spec.types is not None:
+        types = tuple(
+            extraction.TypeRule(
+                type=item.name,
+                event=item.event,
+                action=item.action or "",
+                label=item.label or "",
+                review_state=item.review_state or "",
+                merged=item.merged,
+                conclusion=item.conclusion or "",
+            )
+            for item in spec.types
+        )
+    found = extraction.Extraction(sources, types)
+    extraction.check(found)
+    return found
 
 
 def _given(spec: api.RetrySettings | api.CircuitBreakerSettings) -> dict[str, Any]:

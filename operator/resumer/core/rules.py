@@ -24,24 +24,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, assert_never
-
-import re2
+from typing import Final, assert_never
 
 from resumer.api import base
 from resumer.api.resume import MAX_CHECK_TEXT, MAX_PATTERN, RuleOperator, ValidationRule
-from resumer.core import events
+from resumer.core import events, patterns
 from resumer.core.paths import Path
 from resumer.errors import InvalidError
-
-MAX_REGEX_TEXT: Final = 8192
-"""Characters of all values together that a pattern is tried on.
-
-RE2 takes time proportional to pattern times text. The worst patterns of `MAX_PATTERN` characters
-need a sixth of a second for this much (measured); more would hold up everybody else."""
-
-_MAX_REGEX_MEMORY: Final = 128 * 1024
-"""Bytes RE2 may use for one pattern; a bigger program is refused."""
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,64}(\.[0-9]{1,64})?([eE][-+]?[0-9]{1,3})?")
 
@@ -107,7 +96,7 @@ def validate(rule: ValidationRule) -> None:
         _path(rule)
     match rule.operator:
         case RuleOperator.REGEX:
-            _compile(rule)
+            _check_pattern(rule)
         case RuleOperator.GT | RuleOperator.LT:
             _limit(rule)
         case _:
@@ -202,11 +191,10 @@ def _holds(rule: ValidationRule, found: Sequence[object]) -> bool:
 
 
 def _searches(rule: ValidationRule, texts: Sequence[str]) -> bool:
-    length = sum(map(len, texts))
-    if length > MAX_REGEX_TEXT:
-        raise _invalid(rule, f"{length} characters are too many for a regex ({MAX_REGEX_TEXT})")
-    pattern = _compile(rule)
-    return any(pattern.search(_bytes(text)) is not None for text in texts)
+    try:
+        return patterns.found(_pattern(rule), texts, rule.field)
+    except InvalidError as error:
+        raise _invalid(rule, str(error)) from None
 
 
 def _compares(rule: ValidationRule, texts: Sequence[str]) -> bool:
@@ -224,32 +212,19 @@ def _limit(rule: ValidationRule) -> decimal.Decimal:
     return decimal.Decimal(text)
 
 
-def _compile(rule: ValidationRule) -> Any:
+def _check_pattern(rule: ValidationRule) -> None:
+    pattern = _pattern(rule)
+    try:
+        patterns.check(pattern, rule.field)
+    except InvalidError as error:
+        raise _invalid(rule, str(error)) from None
+
+
+def _pattern(rule: ValidationRule) -> str:
     pattern = _wanted(rule)[0]
     if len(pattern) > MAX_PATTERN:
         raise _invalid(rule, f"the pattern has {len(pattern)} characters, at most {MAX_PATTERN}")
-    try:
-        return _compiled(pattern)
-    except re2.error as error:
-        what = error.args[0].decode(errors="replace")
-        raise _invalid(rule, f"{pattern!r} is not a pattern RE2 accepts: {what}") from None
-
-
-# re2 keeps compiled patterns too, but takes longer to find one than to match.
-@functools.lru_cache(maxsize=128)
-def _compiled(pattern: str) -> Any:
-    return re2.compile(_bytes(pattern), options=_REGEX_OPTIONS)
-
-
-def _regex_options() -> re2.Options:
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = _MAX_REGEX_MEMORY
-    options.never_capture = True
-    return options
-
-
-_REGEX_OPTIONS: Final = _regex_options()
+    return pattern
 
 
 def _wanted(rule: ValidationRule) -> tuple[str, ...]:
@@ -266,11 +241,6 @@ def _json(value: object) -> str:
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _bytes(text: str) -> bytes:
-    # JSON can hold half of a surrogate pair, which is no text in UTF-8.
-    return text.encode(errors="replace")
 
 
 def _invalid(rule: ValidationRule, message: str) -> InvalidError:

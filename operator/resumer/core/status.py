@@ -76,7 +76,7 @@ def attempts_made(before: ResumeStatus) -> int:
 
 
 def _retry(before: ResumeStatus, end: End, attempt: Attempt | None) -> RetryStatus | None:
-    failed = attempt is not None and attempt.outcome is not Outcome.RESUMED
+    failed = attempt is not None and not attempt.outcome.written
     count = attempts_made(before) + (1 if failed else 0)
     if not count:
         return None

@@ -29,6 +29,7 @@ from resumer.errors import MalformedWorkflowError
 FINISHED_PHASES = frozenset({"Succeeded", "Failed", "Error"})
 RUNNING = "Running"
 SUCCEEDED = "Succeeded"
+FAILED = "Failed"
 
 STOP, TERMINATE = "Stop", "Terminate"
 """What ``spec.shutdown`` can say: end all but the exit handlers, or all."""
@@ -132,6 +133,8 @@ class Marker:
     """Its uid."""
     time: str
     """When, RFC3339."""
+    failed: bool = False
+    """True if the gate was failed instead of resumed."""
 
     @property
     def is_whole_workflow(self) -> bool:
@@ -140,6 +143,7 @@ class Marker:
 
     def encode(self) -> str:
         """The value of the annotation."""
+        failed = {"failed": True} if self.failed else {}
         return json.dumps(
             {
                 "workflow": self.workflow_uid,
@@ -148,6 +152,7 @@ class Marker:
                 "by": self.name,
                 "uid": self.uid,
                 "time": self.time,
+                **failed,
             },
             separators=(",", ":"),
         )
@@ -161,8 +166,15 @@ class Marker:
             return None
         if not isinstance(raw, dict):
             return None
-        fields = [raw.get(key) for key in ("workflow", "node", "startedAt", "by", "uid", "time")]
-        return Marker(*(_text(field) for field in fields))
+        return Marker(
+            workflow_uid=_text(raw.get("workflow")),
+            node_id=_text(raw.get("node")),
+            started_at=_text(raw.get("startedAt")),
+            name=_text(raw.get("by")),
+            uid=_text(raw.get("uid")),
+            time=_text(raw.get("time")),
+            failed=raw.get("failed") is True,
+        )
 
 
 @dataclass(frozen=True, slots=True)

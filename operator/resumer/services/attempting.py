@@ -13,9 +13,9 @@ import structlog
 
 from resumer import errors, ports
 from resumer.api import base
-from resumer.api.outcomes import Outcome, Reason
+from resumer.api.outcomes import Reason
 from resumer.api.resume import MAX_ATTEMPT_MESSAGE, Attempt, WorkflowResume
-from resumer.core import backoff, checks, decision, orders, status
+from resumer.core import backoff, checks, decision, orders, status, workflows
 from resumer.core.observation import Decision, End, Facts, ResumeOrder
 from resumer.services.gathering import Gatherer
 from resumer.services.guarding import Guard
@@ -81,9 +81,13 @@ class Attempter:
         self._out.telemetry.attempted(metric_stage(decided.facts), "Done")
         await self._guard.succeeded(namespace, stage, holder, self._out.clock.now())
         self._assume(decided.facts, order)
-        reason = Reason.GATE_OPENED if order.gates else Reason.WORKFLOW_UNSUSPENDED
-        message = checks.opened_message(order.key.name, decided.facts.gates, whole=not order.gates)
-        return (end := End(reason, message)), self._made(request, began, end)
+        end = checks.done(
+            order.key.name,
+            decided.facts.gates,
+            whole=not order.gates,
+            failed=order.phase == workflows.FAILED,
+        )
+        return end, self._made(request, began, end)
 
     async def _after_transient(
         self,
@@ -106,7 +110,7 @@ class Attempter:
                 _log.info("fate of the write unknown", error=str(unreadable))
                 unknown = unreadable
             else:
-                if isinstance(after.what, End) and after.what.reason.outcome is Outcome.RESUMED:
+                if isinstance(after.what, End) and after.what.reason.outcome.written:
                     await self._guard.succeeded(namespace, stage, holder, now)
                     return after.what, self._made(request, began, after.what)
         rate_limited = error.status == 429

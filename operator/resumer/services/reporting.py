@@ -1,8 +1,8 @@
 """What is told about a decision once it is recorded: a log line, metrics, Kubernetes Events.
 
 Events are few: one on the WorkflowResume when its outcome or reason changes, one on the Workflow
-when it was resumed. Stages in metrics are those that a policy lists; any other is ``other``, so
-that no user can grow the label set.
+when it was resumed or its gate was failed. Stages in metrics are those that a policy lists; any
+other is ``other``, so that no user can grow the label set.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from resumer.core.workflows import WorkflowView
 
 RESUMED_EVENT = "ResumedByRequest"
 """The reason of the Event on a Workflow that was resumed."""
+FAILED_EVENT = "FailedByRequest"
+"""The reason of the Event on a Workflow whose gate was failed."""
 SUPERSEDED_EVENT = "TerminatedAsSuperseded"
 """The reason of the Event on a Workflow that was terminated for a newer one of its task."""
 
@@ -71,7 +73,15 @@ class Reporter:
                 _of_request(request), warning=warn, reason=end.reason, message=end.message
             )
         if outcome is Outcome.RESUMED:
-            self._resumed(request, facts, end, now, origin)
+            self._resumed(facts, now, origin)
+        if outcome.written and facts.workflow is not None:
+            failed = outcome is Outcome.GATE_FAILED
+            self._events.publish(
+                _of_workflow(facts.workflow),
+                warning=failed,
+                reason=FAILED_EVENT if failed else RESUMED_EVENT,
+                message=f"WorkflowResume {request.metadata.name} {end.message}",
+            )
 
     def superseded(self, request: WorkflowResume, older: WorkflowView, *, by: str) -> None:
         """A workflow was terminated, because the policy says that the newer one is meant."""
@@ -87,22 +97,13 @@ class Reporter:
         """A request that cannot even be read was refused."""
         self._telemetry.decided("other", reason.outcome, reason)
 
-    def _resumed(
-        self, request: WorkflowResume, facts: Facts, end: End, now: datetime, origin: Origin
-    ) -> None:
+    def _resumed(self, facts: Facts, now: datetime, origin: Origin) -> None:
         created = origin.created or now
         self._telemetry.resumed(
             metric_stage(facts),
             (now - created).total_seconds(),
             (now - (origin.opened or created)).total_seconds(),
         )
-        if facts.workflow is not None:
-            self._events.publish(
-                _of_workflow(facts.workflow),
-                warning=False,
-                reason=RESUMED_EVENT,
-                message=f"WorkflowResume {request.metadata.name} {end.message}",
-            )
 
 
 def metric_stage(facts: Facts) -> str:

@@ -14,7 +14,7 @@ import structlog
 from resumer import errors, ports
 from resumer.api.outcomes import Outcome
 from resumer.api.resume import WorkflowResume
-from resumer.core import checks
+from resumer.core import wording
 from resumer.core.observation import End, Facts
 from resumer.services.reporting import Reporter
 
@@ -59,7 +59,7 @@ class Superseder:
                 ended.append(older.key.name)
         message = end.message
         if ended:
-            message += f"; terminated the older {checks.names(ended)}"
+            message += f"; terminated the older {wording.names(ended)}"
         if refused:
-            message += f"; not allowed to terminate the older {checks.names(refused)}"
+            message += f"; not allowed to terminate the older {wording.names(refused)}"
         return dataclasses.replace(end, message=message)

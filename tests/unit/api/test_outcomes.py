@@ -19,10 +19,16 @@ def test_a_late_a_duplicate_and_a_dry_request_succeed() -> None:
     succeeded = {outcome for outcome in Outcome if outcome.phase is Phase.SUCCEEDED}
     assert succeeded == {
         Outcome.RESUMED,
+        Outcome.GATE_FAILED,
         Outcome.ALREADY_RESUMED,
         Outcome.LATE,
         Outcome.DRY_RUN,
     }
+
+
+def test_only_two_outcomes_say_that_the_workflow_was_changed() -> None:
+    written = {outcome for outcome in Outcome if outcome.written}
+    assert written == {Outcome.RESUMED, Outcome.GATE_FAILED}
 
 
 def test_every_outcome_has_a_reason() -> None:

@@ -123,6 +123,7 @@ ENUMS: list[tuple[str, str, type[enum.StrEnum]]] = [
     (constants.POLICY_PLURAL, ".spec.stages[].retry.strategy", policy.RetryStrategy),
     (constants.POLICY_PLURAL, ".spec.stages[].retry.jitter", policy.Jitter),
     (constants.POLICY_PLURAL, ".spec.stages[].ambiguity", policy.Ambiguity),
+    (constants.POLICY_PLURAL, ".spec.events.taskIdSources[].from", policy.TaskIdPlace),
     (
         constants.POLICY_PLURAL,
         ".spec.workflowSelector.matchExpressions[].operator",

@@ -195,7 +195,7 @@ def test_a_request_means_one_stage_or_none(request_: RequestBuilder, stage: str)
     spec = request_.model().spec
     text = spec.label_selector
     selector = selectors.LabelSelector.parse(text) if text else selectors.LabelSelector()
-    assert correlation.target_stage(spec, three_stages().resolved(), selector) == stage
+    assert correlation.target_stages(spec, three_stages().resolved(), selector) == (stage,)
 
 
 def test_a_marker_is_for_a_stage_or_without_one_for_an_event_type() -> None:

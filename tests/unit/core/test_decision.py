@@ -73,7 +73,7 @@ SPOILED = (
     ),
     Spoiled(
         "event_agrees",
-        lambda scene: scene.request.saying(branch="task-8"),
+        lambda scene: scene.request.saying(branch="task-8", title="#8"),
         Reason.TASK_MISMATCH,
     ),
     Spoiled(
@@ -86,6 +86,17 @@ SPOILED = (
         "correlated",
         lambda scene: scene.workflow.in_stage("draft"),
         Reason.STAGE_NOT_REACHED,
+    ),
+    Spoiled(
+        "event_fits_policy",
+        lambda scene: (
+            scene.policy.with_spec(
+                events={"taskIdSources": [{"from": "Title", "pattern": "#([0-9]+)"}]}
+            ),
+            scene.request.saying(title="#8"),
+        ),
+        Reason.TASK_MISMATCH,
+        "title",
     ),
     Spoiled(
         "within_reach",
@@ -301,6 +312,10 @@ def test_every_reason_of_a_decision_is_met_in_the_tests() -> None:
     }
     never_valid = three_stages(nodeFieldSelector="no such field")
     met.add(end_of(decided(policy=never_valid))[0])
+    met |= {  # all of them in test_failing
+        *(Reason.FAILED_BY_EVENT, Reason.WOULD_FAIL, Reason.NO_GATE_TO_FAIL),
+        Reason.GATE_ALREADY_FAILED,
+    }
     by_services = {
         Reason.FORBIDDEN,
         Reason.API_REFUSED,

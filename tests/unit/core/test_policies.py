@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from resumer.api.policy import Ambiguity, Jitter, RetryStrategy
-from resumer.core import backoff, breaker, policies
+from resumer.api.policy import Ambiguity, Jitter, RetryStrategy, TaskIdPlace
+from resumer.core import backoff, breaker, extraction, policies
 from resumer.core.policies import Policy
 from resumer.errors import InvalidError
 from tests.builders import PolicyBuilder, a_policy
@@ -205,6 +205,67 @@ def test_a_selector_that_cannot_be_read_is_named() -> None:
     with pytest.raises(InvalidError, match=r"spec\.stages\[review\]\.nodeFieldSelector") as raised:
         a_policy().stage("review", nodeFieldSelector="bogus=1").resolved()
     assert raised.value.field == "spec.stages[review].nodeFieldSelector"
+
+
+def test_without_rules_of_its_own_a_policy_reads_events_by_the_built_in_ones() -> None:
+    assert a_policy().resolved().extraction == extraction.DEFAULT
+    assert policies.BUILT_IN.extraction == extraction.DEFAULT
+
+
+def test_a_policy_can_say_how_events_are_read() -> None:
+    events = {
+        "taskIdSources": [{"from": "Title", "pattern": "#([0-9]+)"}],
+        "types": [
+            {"name": "green", "event": "check_suite", "conclusion": "success"},
+            {"name": "closed", "event": "pull_request", "action": "closed", "merged": False},
+        ],
+    }
+    found = a_policy().with_spec(events=events).resolved().extraction
+    assert found.sources == (
+        extraction.TaskSource(
+            TaskIdPlace.TITLE, "#([0-9]+)", "spec.events.taskIdSources[0].pattern"
+        ),
+    )
+    assert found.types == (
+        extraction.TypeRule("green", "check_suite", conclusion="success"),
+        extraction.TypeRule("closed", "pull_request", "closed", merged=False),
+    )
+
+
+@pytest.mark.parametrize("given", ["taskIdSources", "types"])
+def test_each_list_of_rules_is_replaced_by_itself(given: str) -> None:
+    events = {
+        "taskIdSources": [{"from": "Branch", "pattern": "(.+)"}],
+        "types": [{"name": "pushed", "event": "push"}],
+    }
+    found = a_policy().with_spec(events={given: events[given]}).resolved().extraction
+    assert (found.sources == extraction.DEFAULT.sources) is (given == "types")
+    assert (found.types == extraction.DEFAULT.types) is (given == "taskIdSources")
+
+
+def test_a_pattern_that_cannot_be_used_is_named() -> None:
+    sources = [{"from": "Labels", "pattern": "(.)"}, {"from": "Title", "pattern": "("}]
+    with pytest.raises(InvalidError) as caught:
+        a_policy().with_spec(events={"taskIdSources": sources}).resolved()
+    assert caught.value.field == "spec.events.taskIdSources[1].pattern"
+    assert "spec.events.taskIdSources[1].pattern: '(' is not a pattern RE2 accepts" in str(
+        caught.value
+    )
+
+
+def test_the_stages_that_fail_on_a_type_are_known_in_their_order() -> None:
+    policy = (
+        a_policy()
+        .stage("a", failOn=["closed", "rejected"])
+        .stage("b", failOn=[])
+        .stage("c")
+        .defaults(failOn=["closed"])
+        .resolved()
+    )
+    assert policy.stages_failing_on("closed") == ("a", "c")
+    assert policy.stages_failing_on("rejected") == ("a",)
+    assert policy.stages_failing_on("opened") == ()
+    assert policies.BUILT_IN.stages_failing_on("pr-closed") == ()
 
 
 # --- what is in force ----------------------------------------------------------------------------

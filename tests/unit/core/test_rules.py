@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from resumer.api.resume import MAX_PATTERN, RuleOperator, ValidationRule
 from resumer.core import rules
 from resumer.core.paths import MAX_VISITED
-from resumer.core.rules import MAX_REGEX_TEXT, Check, Scope
+from resumer.core.patterns import MAX_TEXT
+from resumer.core.rules import Check, Scope
 from resumer.errors import InvalidError
 
 NEGATIVE = {RuleOperator.NOT_EQUALS, RuleOperator.NOT_IN, RuleOperator.ABSENT}
@@ -252,8 +253,8 @@ def test_a_lookup_that_reaches_too_much_never_passes(operator: RuleOperator) -> 
 
 def test_a_text_too_long_for_a_regex_does_not_pass_and_says_so() -> None:
     checked = rule("event.text", "regex", "a")
-    assert rules.evaluate(checked, event={"text": "a" * MAX_REGEX_TEXT}).passed
-    found = rules.evaluate(checked, event={"text": "a" * (MAX_REGEX_TEXT + 1)})
+    assert rules.evaluate(checked, event={"text": "a" * MAX_TEXT}).passed
+    found = rules.evaluate(checked, event={"text": "a" * (MAX_TEXT + 1)})
     assert not found.passed
     assert "8193 characters are too many for a regex (8192)" in str(found.actual)
 
@@ -263,7 +264,7 @@ def test_a_text_too_long_for_a_regex_does_not_pass_and_says_so() -> None:
 )
 @pytest.mark.timeout(20)
 def test_patterns_that_explode_elsewhere_are_answered(pattern: str) -> None:
-    text = "a" * (MAX_REGEX_TEXT - 1) + "!"
+    text = "a" * (MAX_TEXT - 1) + "!"
     found = rules.evaluate(rule("event.text", "regex", pattern), event={"text": text})
     assert isinstance(found.passed, bool)
 
