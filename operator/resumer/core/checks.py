@@ -416,6 +416,8 @@ def _one_of(case: Case, there: Sequence[Candidate], resumed: Sequence[Candidate]
         case Ambiguity.NEWEST:
             return newest
         case Ambiguity.NEWEST_CANCEL_OTHERS:
+            if newest.fails:
+                return newest  # it supersedes nothing: only a resume does
             return newest.but(superseded=tuple(item.workflow for item in there[1:]))
         case _:
             return case.but(policy=newest.policy, stage=newest.stage).end(

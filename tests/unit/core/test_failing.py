@@ -189,7 +189,7 @@ def test_older_workflows_are_not_terminated_with_it() -> None:
     policy = failing(ambiguity="NewestCancelOthers")
     found = decided(closed(), at_review(), at_review("old").created(-9999), policy=policy)
     assert order_of(found).phase == FAILED
-    assert order_of(found).superseded == ()
+    assert found.facts.superseded == ()
 
 
 @pytest.mark.parametrize("known_by", ["marker", "message"])
