@@ -96,3 +96,19 @@ def test_a_policy_for_other_workflows_changes_nothing() -> None:
     request = a_request().of_event("reviewed", **OPENED)
     found = decided(request, at_review(), policy=other)
     assert word(found) == "EventTypeMismatch"
+
+
+def test_the_rules_of_the_workflows_policy_are_asked_once_it_is_known() -> None:
+    policy = titled(workflowSelector={"matchLabels": {"task-id": "7"}})
+    event = github.event("pull_request.opened", pull_request__title="Add it (#7)")
+    request = a_request().of_event("reviewed", **event)
+    assert word(decided(request, policy=policy)) == "Resume wait"
+
+
+def test_nothing_is_refused_while_the_rules_of_a_policy_cannot_be_read() -> None:
+    unreadable = {"taskIdSources": [{"from": "Title", "pattern": "#("}]}
+    event = github.event("pull_request.opened", pull_request__head__ref="task-9")
+    request = a_request().of_event("pr-created", **event)
+    assert word(decided(request)) == "TaskMismatch"
+    policy = three_stages().with_spec(events=unreadable)
+    assert word(decided(request, policy=policy)) == "PolicyInvalid"
