@@ -143,6 +143,8 @@ def _default(value: object) -> str:
     match value:
         case "" | ():
             return ""
+        case bool():
+            return "on" if value else "off"
         case float():
             return f"`{value:g}`"
         case _:

@@ -36,6 +36,10 @@ class MalformedWorkflowError(ResumerError):
     """A Workflow object does not have the shape that Argo gives it; it cannot be resumed safely."""
 
 
+class LeadershipLostError(ResumerError):
+    """This process led and does no more: it has to end, another one is at work."""
+
+
 class ApiError(ResumerError):
     """Base of what a call to the Kubernetes API can end in.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from resumer import ports
-from resumer.adapters import argo, breakers, events, kube, policies, reading, requests
+from resumer.adapters import argo, breakers, events, kube, leases, policies, reading, requests
 from resumer.adapters.clock import SystemClock
 from resumer.adapters.connection import Connection
 from resumer.adapters.listwatch import ListWatch
@@ -17,6 +17,7 @@ from resumer.adapters.watches import WatchActivity
 from resumer.api import constants
 from resumer.api.outcomes import Phase
 from resumer.core.keys import Key
+from resumer.core.leadership import Timing
 from resumer.ports import Outside
 from resumer.services.circuits import BreakerStore
 from resumer.services.cleaning import Cleaner
@@ -24,6 +25,7 @@ from resumer.services.explaining import Explainer, Explanation
 from resumer.services.governing import Governor
 from resumer.services.guarding import Guard
 from resumer.services.intake import Intake
+from resumer.services.leading import Elector
 from resumer.services.queue import KeyedQueue
 from resumer.services.reporting import Reporter
 from resumer.services.requeststore import RequestStore
@@ -52,6 +54,8 @@ class Services:
     resync: Resync
     cleaner: Cleaner
     events: events.KubeEvents
+    elector: Elector | None
+    """None where this process works without an election."""
 
 
 async def connect(settings: Settings, clock: SystemClock, activity: WatchActivity) -> Connection:
@@ -79,14 +83,25 @@ def build(
         connection: To the API server.
         clock: Time and chance.
         metrics: Takes the measurements.
+
+    Raises:
+        SettingsError: There is to be an election, and no namespace for its lease is known.
     """
+    elector = _elector(settings, connection, clock, metrics)
+    may_write = elector.leads if elector else _always
     client = connection.client(
-        timeout=settings.request_timeout, max_connections=settings.api_connections
+        timeout=settings.request_timeout,
+        max_connections=settings.api_connections,
+        may_write=may_write,
     )
     stores = Stores(RequestStore(), WorkflowIndex(), PolicyStore(), BreakerStore())
-    request_writer = requests.KubeRequests(client, settings.namespaces)
+    request_writer = requests.KubeRequests(
+        client, settings.namespaces, argo.instance_selector(settings.instance_id)
+    )
+    # Not held back by an election, as what was done has to be told, also after a resignation.
+    teller = connection.client(timeout=settings.request_timeout, max_connections=1)
     publisher = events.KubeEvents(
-        client, clock, on_dropped=metrics.event_dropped, instance=platform.node()
+        teller, clock, on_dropped=metrics.event_dropped, instance=platform.node()
     )
     reconciler = Reconciler(
         stores,
@@ -104,7 +119,9 @@ def build(
         reconciler.reconcile, workers=settings.workers, clock=clock, telemetry=metrics
     )
     intake = Intake(stores, queue, clock, reconciler.forget)
-    governor = Governor(stores.policies, intake, policies.KubePolicies(client), clock)
+    governor = Governor(
+        stores.policies, intake, policies.KubePolicies(client), clock, may_write=may_write
+    )
     return Services(
         client=client,
         watches=_watches(settings, connection, clock, intake),
@@ -122,6 +139,35 @@ def build(
         ),
         cleaner=Cleaner(request_writer, clock, interval=settings.cleanup_interval),
         events=publisher,
+        elector=elector,
+    )
+
+
+def _always() -> bool:
+    return True
+
+
+def _elector(
+    settings: Settings, connection: Connection, clock: ports.Clock, metrics: Metrics
+) -> Elector | None:
+    metrics.leading(not settings.leader_elect)
+    if not settings.leader_elect:
+        return None
+    namespace = settings.leader_elect_namespace or leases.own_namespace()
+    timing = Timing(
+        lease=settings.lease_seconds,
+        renew=settings.lease_renew_seconds,
+        retry=settings.lease_retry_seconds,
+    )
+    # Connections of its own: a renewal must not wait behind what it permits. And two calls have
+    # to fit into the time to renew.
+    client = connection.client(timeout=timing.renew / 2, max_connections=2)
+    return Elector(
+        leases.KubeLeases(client, namespace, settings.leader_elect_lease_name),
+        clock,
+        leases.identity(),
+        timing,
+        metrics.leading,
     )
 
 

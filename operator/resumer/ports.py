@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from resumer.core.breaker import Breaker
 from resumer.core.keys import Key
+from resumer.core.leadership import Record
 from resumer.core.observation import ResumeOrder
 
 Body = Mapping[str, Any]
@@ -118,6 +119,23 @@ class Breakers(Protocol):
 
         Raises:
             PreconditionError: Somebody else wrote it first: read again.
+        """
+
+
+class Leases(Protocol):
+    """The one record that says who leads."""
+
+    async def read(self) -> Record | None:
+        """The record as it is now, or None where there is none."""
+
+    async def write(self, record: Record) -> Record:
+        """Stores the record if its version is still the given one; "" creates it.
+
+        Returns:
+            The record as it is stored, with its new version.
+
+        Raises:
+            PreconditionError: Somebody else wrote, created or deleted it: read again.
         """
 
 

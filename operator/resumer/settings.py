@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from resumer import errors
 
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_LEASE_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 
@@ -119,6 +120,33 @@ class Settings:
     opened anew: twice that has failed by then.
     """
 
+    leader_elect: bool = False
+    """Whether to work only while this process holds a Lease, and to stand by otherwise.
+
+    Off for a person at a terminal; on wherever more than one replica is to run.
+    """
+
+    leader_elect_lease_name: str = "resumer"
+    """The name of the Lease. Operators that share it take turns, so each shard has one of its own.
+    """
+
+    leader_elect_namespace: str = ""
+    """The namespace of the Lease. Empty: the pod's own."""
+
+    lease_seconds: float = 10.0
+    """Seconds, 1 to 3600, that others wait after the last sign of a leader before one takes over.
+
+    With ten, another one works within fifteen seconds of a leader's sudden end.
+    """
+
+    lease_renew_seconds: float = 7.0
+    """Seconds without a renewal after which a leader ends, less than the lease: the difference is
+    for what it has just sent, and for clocks that do not run alike.
+    """
+
+    lease_retry_seconds: float = 2.0
+    """Seconds between two renewals, at least 0.1 and less than the time to renew."""
+
     def __post_init__(self) -> None:
         for namespace in self.namespaces:
             if not _NAMESPACE.fullmatch(namespace):
@@ -144,6 +172,33 @@ class Settings:
         _within("cleanup_interval", self.cleanup_interval, 0, 86400)
         _within("drain_seconds", self.drain_seconds, 0, 600)
         _within("stale_seconds", self.stale_seconds, 10, 3600)
+        self._check_election()
+
+    def _check_election(self) -> None:
+        name, namespace = self.leader_elect_lease_name, self.leader_elect_namespace
+        if len(name) > 253 or not _LEASE_NAME.fullmatch(name):
+            raise errors.SettingsError(
+                "leader_elect_lease_name",
+                f"{name!r} is not the name of a Lease: 1 to 253 of a-z, 0-9, '-' and '.', with a "
+                "letter or a digit at each end",
+            )
+        if namespace and not _NAMESPACE.fullmatch(namespace):
+            raise errors.SettingsError(
+                "leader_elect_namespace", f"{namespace!r} is not the name of a namespace"
+            )
+        lease, renew = self.lease_seconds, self.lease_renew_seconds
+        retry = self.lease_retry_seconds
+        _within("lease_seconds", lease, 1, 3600)
+        _within("lease_retry_seconds", retry, 0.1, 3600)
+        if not renew < lease:
+            raise errors.SettingsError(
+                "lease_renew_seconds", f"{renew:g} is not less than the lease, {lease:g}"
+            )
+        if not retry < renew:
+            raise errors.SettingsError(
+                "lease_retry_seconds",
+                f"{retry:g} is not less than the time to renew, {renew:g}",
+            )
 
 
 def _within(field: str, value: float, least: float, most: float) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import pathlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -305,3 +305,31 @@ async def test_a_delete_names_the_uid_and_the_version(
         "uid": "u-1",
         "resourceVersion": "7",
     }
+
+
+async def test_a_write_that_is_not_allowed_is_not_sent_and_reads_are(
+    server: faulty_server.FaultyServer, tmp_path: pathlib.Path
+) -> None:
+    server.plan(faulty_server.answer(200, {"metadata": {}}))
+    config = tmp_path / "kubeconfig"
+    config.write_text(server.kubeconfig())
+    allowed = False
+    async with faulty_server.connected(str(config)) as link:
+        client = link.client(timeout=2.0, max_connections=2, may_write=lambda: allowed)
+        writes: list[Callable[[], Awaitable[object]]] = [
+            lambda: patch(client),
+            lambda: client.create(COLLECTION, {}),
+            lambda: client.replace(PATCHED, {}),
+            lambda: client.delete(PATCHED, uid="u-1"),
+        ]
+        for write in writes:
+            with pytest.raises(errors.TransientError, match="does not lead") as refused:
+                await write()
+            assert not refused.value.sent
+        await client.get(PATCHED)
+        assert [one.method for one in server.received] == ["GET"]
+
+        allowed = True
+        for write in writes:
+            await write()
+        assert [one.method for one in server.received[1:]] == ["PATCH", "POST", "PUT", "DELETE"]

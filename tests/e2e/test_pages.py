@@ -94,9 +94,13 @@ def test_the_rights_on_the_page_are_enough_to_resume_to_tell_and_to_clean_up(
     """The operator may do what its Role says, the caller only create, and both need no more."""
     operator_user, caller = f"operator-of-{home.namespace}", f"caller-of-{home.namespace}"
     _allow(home, _role("resumer"), operator_user)
+    _allow(home, _role("resumer-leader-election"), operator_user)
     _allow(home, _role("resume-workflows"), caller)
     home.cluster.create(_WORKFLOW, home.namespace)
-    options = ("--cleanup-interval", "1")
+    options = (
+        *("--cleanup-interval", "1"),
+        *("--leader-elect", "--leader-elect-namespace", home.namespace),
+    )
     kubeconfig = kubeconfig_for(operator_user, ())
     log = tmp_path / "operator.log"
     with process.running(kubeconfig, log, [home.namespace], options=options) as operator:

@@ -9,6 +9,7 @@ closed by `close`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import aiohttp
@@ -72,15 +73,22 @@ class Connection:
         """The API server's URL, without credentials."""
         return self._access.server
 
-    def client(self, *, timeout: float, max_connections: int) -> kube.KubeClient:
+    def client(
+        self,
+        *,
+        timeout: float,
+        max_connections: int,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> kube.KubeClient:
         """A client with connections of its own.
 
         Args:
             timeout: Seconds for one call, from waiting for a connection to the last byte.
             max_connections: Connections at once; more calls wait for one.
+            may_write: Asked before each call that writes; what it refuses is not sent.
         """
         session = self._session(max_connections, aiohttp.ClientResponse)
-        return kube.KubeClient(session, self.server, timeout=timeout)
+        return kube.KubeClient(session, self.server, timeout=timeout, may_write=may_write)
 
     def watcher(self, *, timeout: float, streams: int) -> kube.KubeClient:
         """A client for streams, which `watches` sees.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, NewType
 
@@ -98,16 +98,25 @@ class KubeClient:
     Any number of calls may run at once; the session's connector bounds how many are on the wire.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, server: str, *, timeout: float) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        server: str,
+        *,
+        timeout: float,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Takes over nothing: who made the session closes it.
 
         Args:
             session: Carries TLS, credentials, User-Agent and the bound on connections.
             server: The API server's URL, with a path where it lies below one.
             timeout: Seconds for one call, from waiting for a connection to the last byte.
+            may_write: Asked before each call that writes; what it refuses is not sent.
         """
         self._session = session
         self._server = server.rstrip("/")
+        self._may_write = may_write
         # Half of the time may pass before anything is sent: then the call is known not to have
         # reached the server.
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=timeout / 2)
@@ -235,6 +244,20 @@ class KubeClient:
         headers = {"Accept": accept, "Content-Type": "application/json"}
         return await self._call("POST", at, headers=headers, body=body)
 
+    async def replace(
+        self, at: Path, body: Mapping[str, Any], *, accept: Accept = Accept.FULL
+    ) -> dict[str, Any]:
+        """Writes a whole object over the version that stands in its metadata, and returns it.
+
+        Raises:
+            PreconditionError: It was changed since that version.
+            NotFoundError: There is no such object any more.
+            TransientError: It may have been carried out, unless `sent` is False.
+            PermanentError: Refused, now and later.
+        """
+        headers = {"Accept": accept, "Content-Type": "application/json"}
+        return await self._call("PUT", at, headers=headers, body=body)
+
     async def delete(self, at: Path, *, uid: str, resource_version: str = "") -> None:
         """Deletes exactly this object, and with a resource version exactly this version of it.
 
@@ -266,6 +289,10 @@ class KubeClient:
         # that switched off. Its RESTClientObject takes as much as this, but pads the JSON, follows
         # redirects with the token, and turns a JSON-Patch that is no list into another kind of
         # patch. So its configuration and TLS context are used, and aiohttp for the call itself.
+        if method != "GET" and not self._may_write():
+            raise errors.TransientError(
+                f"{method} not sent: this process does not lead", reason="NotLeading", sent=False
+            )
         data: bytes | io.BytesIO | None = None
         if body is not None:
             data = json.dumps(body, separators=(",", ":")).encode()

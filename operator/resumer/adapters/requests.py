@@ -16,15 +16,19 @@ _FINISHED = (outcomes.Phase.SUCCEEDED, outcomes.Phase.FAILED)
 class KubeRequests:
     """Implements `resumer.ports.Requests` on the Kubernetes API."""
 
-    def __init__(self, client: kube.KubeClient, namespaces: tuple[str, ...]) -> None:
+    def __init__(
+        self, client: kube.KubeClient, namespaces: tuple[str, ...], labels: str = ""
+    ) -> None:
         """Writes nothing yet.
 
         Args:
             client: Makes the calls.
             namespaces: Where `finished` looks; none means everywhere.
+            labels: A label selector for what `finished` finds; "" for all.
         """
         self._client = client
         self._namespaces = namespaces or ("",)
+        self._labels = {"labelSelector": labels} if labels else {}
 
     async def write_status(
         self, key: Key, uid: str, before: str | None, status: Mapping[str, Any]
@@ -73,7 +77,7 @@ class KubeRequests:
         """
         for namespace in self._namespaces:
             for phase in _FINISHED:
-                selector = {"fieldSelector": f"status.phase={phase}"}
+                selector = {**self._labels, "fieldSelector": f"status.phase={phase}"}
                 async for page in self._client.pages(_path(namespace), params=selector):
                     for body in page:
                         yield body

@@ -18,6 +18,11 @@ def flag(field: str) -> str:
     return "--" + _SINGULAR.get(field, field).replace("_", "-")
 
 
+def negated(field: str) -> str:
+    """The option that switches a field off."""
+    return flag(field).replace("--", "--no-", 1)
+
+
 def variable(field: str) -> str:
     """The environment variable that sets a field, where the option is not given."""
     return PREFIX + _SINGULAR.get(field, field).upper()

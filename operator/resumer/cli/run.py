@@ -25,6 +25,7 @@ _CONNECTION = "The API server"
 _LOGS = "Logs"
 _PROBES = "Metrics and health"
 _LIMITS = "Limits"
+_ELECTION = "Leader election"
 
 
 def _whole(text: str) -> int:
@@ -51,14 +52,15 @@ def _option(panel: str, field: str, metavar: str, text: str, also: str = "") -> 
     Args:
         panel: The heading it stands under.
         field: The field of the settings.
-        metavar: What kind of value it takes, for the help.
+        metavar: What kind of value it takes, for the help; "" for a switch.
         text: What it does.
         also: A second environment variable, read where the first is not set.
     """
     first = options.variable(field)
+    flag = options.flag(field)
     info = typer.Option(
-        options.flag(field),
-        metavar=metavar,
+        flag if metavar else f"{flag}/{options.negated(field)}",
+        metavar=metavar or None,
         envvar=[first, also] if also else first,
         help=text,
         rich_help_panel=panel,
@@ -205,6 +207,62 @@ def run(  # noqa: PLR0913 - one argument per option is how typer reads them
             "picked up after the restart.",
         ),
     ] = _DEFAULTS.drain_seconds,
+    leader_elect: Annotated[
+        bool,
+        _option(
+            _ELECTION,
+            "leader_elect",
+            "",
+            "Work only while holding a Lease, and stand by otherwise, so that several replicas "
+            "can run. `--no-leader-elect` works at once.",
+        ),
+    ] = _DEFAULTS.leader_elect,
+    leader_elect_lease_name: Annotated[
+        str,
+        _option(
+            _ELECTION,
+            "leader_elect_lease_name",
+            "NAME",
+            "The Lease. Replicas share one; each shard has its own.",
+        ),
+    ] = _DEFAULTS.leader_elect_lease_name,
+    leader_elect_namespace: Annotated[
+        str,
+        _option(
+            _ELECTION,
+            "leader_elect_namespace",
+            "NAME",
+            "The namespace of the Lease. Without it: the pod's own.",
+        ),
+    ] = _DEFAULTS.leader_elect_namespace,
+    lease_seconds: Annotated[
+        float,
+        _option(
+            _ELECTION,
+            "lease_seconds",
+            "SECONDS",
+            "How long after its last sign a leader is left alone, 1 to 3600.",
+        ),
+    ] = _DEFAULTS.lease_seconds,
+    lease_renew_seconds: Annotated[
+        float,
+        _option(
+            _ELECTION,
+            "lease_renew_seconds",
+            "SECONDS",
+            "When a leader that cannot renew has stopped; less than the lease.",
+        ),
+    ] = _DEFAULTS.lease_renew_seconds,
+    lease_retry_seconds: Annotated[
+        float,
+        _option(
+            _ELECTION,
+            "lease_retry_seconds",
+            "SECONDS",
+            "How often a leader renews, at least 0.1; less than the time to renew. Who stands by "
+            "looks twice as often.",
+        ),
+    ] = _DEFAULTS.lease_retry_seconds,
 ) -> None:
     """Start the operator: watch WorkflowResumes and resume the workflows they mean.
 
@@ -227,6 +285,12 @@ def run(  # noqa: PLR0913 - one argument per option is how typer reads them
         cleanup_interval=cleanup_interval,
         drain_seconds=drain_seconds,
         stale_seconds=stale_seconds,
+        leader_elect=leader_elect,
+        leader_elect_lease_name=leader_elect_lease_name,
+        leader_elect_namespace=leader_elect_namespace,
+        lease_seconds=lease_seconds,
+        lease_renew_seconds=lease_renew_seconds,
+        lease_retry_seconds=lease_retry_seconds,
     )
     # Here and not above: --help and a mistake should be quick.
     from resumer.telemetry import logs  # noqa: PLC0415 - not for --help

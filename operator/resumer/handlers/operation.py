@@ -4,6 +4,10 @@ The queue starts when the watches stand: what existed at the start is known by t
 catching up costs few reads, and those are spread. Ending, it first stops to watch, then lets
 running reconciles end, and what is cut off is found again by the next process: every step of a
 resume can be the last one.
+
+With an election (`resumer.services.leading`) the process takes part once it has seen all that
+exists. Standing by it goes on watching, so that the stores are warm, and writes nothing; the queue
+starts when it leads. Its lead lost, it stops at once and ends with 1.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from resumer.adapters.clock import SystemClock
 from resumer.adapters.connection import Connection
 from resumer.adapters.watches import WatchActivity
 from resumer.handlers import embedding, watching
+from resumer.services.leading import Elector
 from resumer.settings import Settings
 from resumer.telemetry import health
 from resumer.telemetry.metrics import Metrics
@@ -68,7 +73,7 @@ async def _operate(settings: Settings) -> int:
     services = factory.build(settings, connection, clock, metrics)
     ready = asyncio.Event()
     try:
-        async with _server(settings, metrics, activity, clock, ready):
+        async with _server(settings, metrics, activity, clock, ready, services.elector):
             _log.info(
                 "starting",
                 version=resumer.__version__,
@@ -117,17 +122,25 @@ async def _work(
     watches = {kopf_watch, *(asyncio.create_task(one.run()) for one in services.watches)}
     others = {
         asyncio.create_task(_start_queue(services, connection.watches, stop, ready)),
-        asyncio.create_task(services.cleaner.run()),
         asyncio.create_task(services.resync.run()),
+        asyncio.create_task(_clean(services)),
+        asyncio.create_task(_elect(services, ready)),
     }
     told = asyncio.create_task(stop.wait())
     failed = await _first_failure(told, watches, others)
+    lost = False
     for ended in failed:
-        _log.error("a part of the operator ended", exc_info=ended.exception())
+        if isinstance(error := ended.exception(), errors.LeadershipLostError):
+            lost = True
+            _log.error("leadership lost", why=str(error))
+        else:
+            _log.error("a part of the operator ended", exc_info=error)
     _log.info("stopping")
     # Before kopf ends: it cancels every task that began after it did, running reconciles too.
-    if not await services.queue.drain(settings.drain_seconds):
+    if not await services.queue.drain(0.0 if lost else settings.drain_seconds):
         _log.warning("running reconciles were cut off; the next process picks them up")
+    if services.elector is not None:
+        await services.elector.resign()
     end_kopf.set()
     for task in {told, *watches, *others} - {kopf_watch}:
         task.cancel()
@@ -162,11 +175,30 @@ async def _start_queue(
         await asyncio.sleep(_POLL)
     await services.resync.complete()  # kopf does not tell when its own first lists are in
     _take_signals(stop)  # kopf took them when it started, and would not let reconciles end
-    services.intake.start()
     ready.set()
     _log.info(
         "ready", workflows=len(services.stores.workflows), requests=len(services.stores.requests)
     )
+    await _our_turn(services)
+    services.intake.start()
+    await services.governor.take_over()
+
+
+async def _elect(services: factory.Services, ready: asyncio.Event) -> None:
+    """Takes part in the election once all is known: who leads is to work at once."""
+    if services.elector is not None:
+        await ready.wait()
+        await services.elector.run()
+
+
+async def _clean(services: factory.Services) -> None:
+    await _our_turn(services)
+    await services.cleaner.run()
+
+
+async def _our_turn(services: factory.Services) -> None:
+    if services.elector is not None:
+        await services.elector.leading.wait()
 
 
 def _take_signals(stop: asyncio.Event) -> None:
@@ -181,6 +213,7 @@ async def _server(
     activity: WatchActivity,
     clock: SystemClock,
     ready: asyncio.Event,
+    elector: Elector | None,
 ) -> AsyncIterator[None]:
     if settings.metrics_port is None:
         yield
@@ -188,7 +221,12 @@ async def _server(
     server = Server(
         registry=metrics.registry,
         healthy=lambda: health.fresh(activity.ages(clock.monotonic()), settings.stale_seconds),
-        ready=lambda: health.complete({"workflows and requests": ready.is_set()}),
+        ready=lambda: [
+            *health.complete({"workflows and requests": ready.is_set()}),
+            health.leadership(elector.usable, elector.describe())
+            if elector
+            else health.leadership(True, "no election: this process works"),
+        ],
         host=settings.metrics_host,
         port=settings.metrics_port,
     )

@@ -7,7 +7,7 @@ finds a policy invalid, goes on with what was in force before.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -28,8 +28,26 @@ class Governor:
     """Puts policies in force, live; the only writer of their status."""
 
     def __init__(
-        self, store: PolicyStore, intake: Intake, writer: ports.Policies, clock: ports.Clock
+        self,
+        store: PolicyStore,
+        intake: Intake,
+        writer: ports.Policies,
+        clock: ports.Clock,
+        *,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
+        """Knows no policy yet.
+
+        Args:
+            store: Takes those that are in force.
+            intake: Is told what changed.
+            writer: Writes their status.
+            clock: The time.
+            may_write: False while this process stands by; see `take_over`.
+        """
+        self._may_write = may_write
+        self._untold: dict[Key, tuple[Mapping[str, Any], InForce]] = {}
+        """Policies whose status was not written while standing by, each with what is in force."""
         self._store = store
         self._intake = intake
         self._writer = writer
@@ -70,14 +88,25 @@ class Governor:
         if found is not None:
             await self._record(key, body, found)
 
+    async def take_over(self) -> None:
+        """Writes what was not written while this process stood by."""
+        while self._untold:
+            key, (body, found) = self._untold.popitem()
+            await self._record(key, body, found)
+
     def gone(self, key: Key) -> None:
         """A policy was deleted."""
+        self._untold.pop(key, None)
         self._seen.pop(key, None)
         self._valid.pop(key, None)
         if self._store.remove(key):
             self._intake.policies_changed(key.namespace)
 
     async def _record(self, key: Key, body: Mapping[str, Any], found: InForce) -> None:
+        self._untold.pop(key, None)
+        if not self._may_write():
+            self._untold[key] = (body, found)
+            return
         metadata = body["metadata"]
         before = PolicyStatus.from_json(body.get("status") or {})
         after = PolicyStatus(

@@ -6,6 +6,9 @@ change of a workflow wakes the requests of its task, a change of a policy those 
 A breaker that lets attempts through again, by its time or by a change, lets go whom it held: the
 oldest first, one after the other.
 
+Until `start` the stores are filled and nothing is looked at: the first lists come in, or this
+process stands by for another one that leads.
+
 Catching up after a start: thousands of requests may wait for workflows that do not exist, and each
 of them costs a LIST to be sure of that. New requests go first, then those whose workflow is known,
 whenever nothing new is to be done; the others are spread over some seconds with full jitter, so
@@ -60,21 +63,25 @@ class Intake:
         self._on_gone = on_gone
         self._queue = queue
         self._clock = clock
-        self._listed: set[Key] | None = set()
-        """Requests of the first lists that were looked at before this start; None: it is over."""
+        self._started = False
         self._releases: dict[tuple[str, str], asyncio.TimerHandle] = {}
         """When breakers let go by their time, by namespace and stage."""
         stores.breakers.listen(self._breaker_changed)
 
     def start(self) -> None:
-        """The first lists are in: lets the queue run, and spreads what would cost reads."""
-        listed, self._listed = self._listed or set(), None
+        """The first lists are in, and it is our turn: looks at all there is, spreads the reads.
+
+        Until then nothing is queued: a process may stand by for weeks.
+        """
+        self._started = True
         reading = []
-        for key in listed:
+        for key in self._stores.requests:
             request = self._stores.requests.outline(key)
-            if request is not None and self._needs_read(key, request):
+            if request is None or request.outcome is None:
+                self._queue.add(key)
+            elif self._needs_read(key, request):
                 reading.append(key)
-            elif request is not None:
+            else:
                 self._queue.add_behind(key)
         for key in reading:
             self._queue.add_after(key, catch_up_delay(len(reading), self._clock.random()))
@@ -85,12 +92,7 @@ class Intake:
         key = self._stores.requests.put(body, self._clock.now())
         if key is None:
             return
-        request = self._stores.requests.outline(key)
-        looked_at = request is not None and request.outcome is not None
-        if self._listed is not None and looked_at:
-            self._listed.add(key)
-        else:
-            self._queue.add(key)
+        self._look(key)
 
     def request_gone(self, key: Key) -> None:
         """A WorkflowResume was deleted, or has finished and left the watch."""
@@ -121,7 +123,7 @@ class Intake:
         for key in concerned:
             if len(concerned) <= _CATCH_UP_RATE:
                 self._look(key)
-            elif self._listed is None:
+            elif self._started:
                 self._queue.add_after(key, catch_up_delay(len(concerned), self._clock.random()))
 
     def breaker(self, namespace: str, stage: str, breaker: Breaker, version: str) -> None:
@@ -134,7 +136,7 @@ class Intake:
 
     def _look(self, key: Key) -> None:
         """Has a request looked at as soon as possible, unless `start` is still to choose when."""
-        if self._listed is None or key not in self._listed:
+        if self._started:
             self._queue.add(key)
 
     def _needs_read(self, key: Key, request: Outline) -> bool:
@@ -178,7 +180,7 @@ class Intake:
                 request is not None
                 and request.outcome is Outcome.CIRCUIT_OPEN
                 and request.stage == stage
-                and self._listed is None
+                and self._started
             ):
                 self._queue.add_after(key, turn * _RELEASE_INTERVAL)
                 turn += 1

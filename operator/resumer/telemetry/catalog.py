@@ -113,6 +113,12 @@ METRICS = (
         "Passes over a WorkflowResume that ended in an error, by its class.",
     ),
     Row(
+        "resumer_leader",
+        Kind.GAUGE,
+        (),
+        "1 while this process works, 0 while it stands by for another one that leads.",
+    ),
+    Row(
         "resumer_watch_age_seconds",
         Kind.GAUGE,
         ("resource",),

@@ -47,6 +47,16 @@ def fresh(ages: Mapping[str, float], limit: float) -> list[Check]:
     ]
 
 
+def leadership(usable: bool, message: str) -> Check:
+    """The check that tells who leads: to stand by is well, unless this process could never lead.
+
+    Args:
+        usable: Whether it may take part in the election.
+        message: Who leads.
+    """
+    return Check(name="leadership", ok=usable, message=message)
+
+
 def complete(lists: Mapping[str, bool]) -> list[Check]:
     """One check for each watched resource: whether all that existed at the start is known.
 

@@ -58,6 +58,7 @@ class Metrics:
         self._passes = self._histogram("resumer_reconcile_seconds")
         self._errors = self._counter("resumer_reconcile_errors_total")
         self._dropped = self._counter("resumer_events_dropped_total")
+        self._leader = self._gauge("resumer_leader")
         build = self._gauge("resumer_build_info")
         build.labels(version=resumer.__version__, python=platform.python_version()).set(1)
         self.registry.register(_WatchAges(watch_ages))
@@ -125,6 +126,10 @@ class Metrics:
     def event_dropped(self) -> None:
         """A Kubernetes Event was not written."""
         self._dropped.inc()
+
+    def leading(self, leads: bool) -> None:
+        """This process began to work, or stands by."""
+        self._leader.set(leads)
 
     def _breaker(self, namespace: str, stage: str) -> tuple[str, str]:
         """The labels of a breaker; beyond `BREAKER_LIMIT` all have the same."""

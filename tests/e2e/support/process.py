@@ -113,6 +113,17 @@ class Operator:
                 f"still running {STOP_TIMEOUT:g} s after SIGTERM; {self.tail()}"
             ) from None
 
+    def ended(self, timeout: float = 40.0) -> int:
+        """The exit code of an operator that ends by itself.
+
+        Raises:
+            AssertionError: It did not in time.
+        """
+        try:
+            return self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {timeout:g} s; {self.tail()}") from None
+
     def kill(self) -> None:
         """SIGKILL, and wait for the end."""
         self._popen.kill()

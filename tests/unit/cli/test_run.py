@@ -30,6 +30,12 @@ VALUES: dict[str, tuple[str, Any]] = {
     "cleanup_interval": ("0", 0.0),
     "drain_seconds": ("3", 3.0),
     "stale_seconds": ("90", 90.0),
+    "leader_elect": ("true", True),
+    "leader_elect_lease_name": ("blue", "blue"),
+    "leader_elect_namespace": ("home", "home"),
+    "lease_seconds": ("20", 20.0),
+    "lease_renew_seconds": ("8", 8.0),
+    "lease_retry_seconds": ("1", 1.0),
 }
 """For each field of the settings: a text that differs from the default, and what it means."""
 
@@ -77,7 +83,9 @@ def test_without_options_the_settings_are_the_defaults(factory: Factory) -> None
 @pytest.mark.parametrize("field", FIELDS)
 def test_an_option_sets_its_field_and_no_other(factory: Factory, field: str) -> None:
     text, meant = VALUES[field]
-    assert app.main(["run", options.flag(field), text], factory.run) == 0
+    # A switch takes no value.
+    given = [options.flag(field), *([text] if meant is not True else [])]
+    assert app.main(["run", *given], factory.run) == 0
     assert factory.started == [dataclasses.replace(settings.Settings(), **{field: meant})]
 
 
@@ -89,6 +97,12 @@ def test_a_variable_sets_its_field_and_no_other(
     monkeypatch.setenv(options.variable(field), text)
     assert app.main(["run"], factory.run) == 0
     assert factory.started == [dataclasses.replace(settings.Settings(), **{field: meant})]
+
+
+def test_a_switch_can_be_taken_back(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESUMER_LEADER_ELECT", "true")
+    assert app.main(["run", "--no-leader-elect"], factory.run) == 0
+    assert factory.started == [settings.Settings()]
 
 
 def test_an_option_wins_over_its_variable(

@@ -38,6 +38,15 @@ def test_with_the_defaults_the_process_ends_within_ten_seconds_of_sigterm() -> N
         ("cleanup_interval", -1.0, "-1 is not within 0 and 86400"),
         ("drain_seconds", float("inf"), "inf is not within 0 and 600"),
         ("stale_seconds", 5.0, "5 is not within 10 and 3600"),
+        ("leader_elect_lease_name", "", "'' is not the name of a Lease: 1 to 253 of a-z"),
+        ("leader_elect_lease_name", "Blue", "'Blue' is not the name of a Lease"),
+        ("leader_elect_lease_name", "a" * 254, "is not the name of a Lease"),
+        ("leader_elect_namespace", "a.b", "'a.b' is not the name of a namespace"),
+        ("lease_seconds", 0.5, "0.5 is not within 1 and 3600"),
+        ("lease_renew_seconds", 10.0, "10 is not less than the lease, 10"),
+        ("lease_renew_seconds", float("nan"), "nan is not less than the lease, 10"),
+        ("lease_retry_seconds", 7.0, "7 is not less than the time to renew, 7"),
+        ("lease_retry_seconds", 0.0, "0 is not within 0.1 and 3600"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused(field: str, value: Any, message: str) -> None:
@@ -56,6 +65,10 @@ def test_a_value_that_cannot_work_is_refused(field: str, value: Any, message: st
         ("metrics_port", 0),
         ("cleanup_interval", 0.0),
         ("drain_seconds", 0.0),
+        ("leader_elect_lease_name", "a.b-c"),
+        ("lease_seconds", 3600.0),
+        ("lease_renew_seconds", 9.9),
+        ("lease_retry_seconds", 0.1),
     ],
 )
 def test_a_value_at_the_edge_is_taken(field: str, value: Any) -> None:

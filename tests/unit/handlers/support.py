@@ -10,6 +10,7 @@ from resumer.adapters.kube import KubeClient
 from resumer.adapters.listwatch import ListWatch
 from resumer.factory import Services
 from resumer.services.cleaning import Cleaner
+from resumer.services.leading import Elector
 from tests import fakes
 from tests.unit.services.world import Operator
 
@@ -32,7 +33,11 @@ class FakeActivity:
 
 
 def services(
-    operator: Operator, *, client: Any = None, watches: tuple[FakeListWatch, ...] = ()
+    operator: Operator,
+    *,
+    client: Any = None,
+    watches: tuple[FakeListWatch, ...] = (),
+    elector: Elector | None = None,
 ) -> Services:
     """The services; what is not given is not there, and whoever uses it fails."""
     requests = fakes.FakeRequests(operator.world.api, operator.world.faults)
@@ -46,4 +51,5 @@ def services(
         resync=operator.resync,
         cleaner=Cleaner(requests, operator.world.clock, interval=0),
         events=cast(KubeEvents, operator.world.events),
+        elector=elector,
     )

@@ -8,10 +8,13 @@ from typing import Any, cast
 from resumer import errors
 from resumer.adapters.watches import WatchActivity
 from resumer.api import constants
+from resumer.core.leadership import Record, Timing
 from resumer.handlers import operation, watching
-from tests import builders
+from resumer.services.leading import Elector
+from tests import builders, fakes
 from tests.unit.handlers import support
 from tests.unit.services import virtual
+from tests.unit.services.test_leading import FakeLeases, LoopClock
 from tests.unit.services.world import World
 
 
@@ -56,6 +59,42 @@ def test_told_to_stop_while_the_kinds_are_missing_it_stops() -> None:
         asyncio.get_running_loop().call_later(10.5, stop.set)
         assert not await operation._kinds_are_served(services, stop)
         assert asyncio.get_running_loop().time() == 10.5
+
+    virtual.run(main())
+
+
+def test_standing_by_it_is_ready_and_works_only_once_it_leads() -> None:
+    async def main() -> None:
+        world = World()
+        operator = world.start(watching=False)
+        workflows, activity = support.FakeListWatch(), support.FakeActivity()
+        shared = FakeLeases()
+        held = shared.put(Record("other", 10))
+        elector = Elector(
+            shared.of(fakes.Faults()), LoopClock(), "me", Timing(10, 7, 2), lambda _: None
+        )
+        ready = asyncio.Event()
+        services = support.services(operator, watches=(workflows,), elector=elector)
+        electing = asyncio.create_task(operation._elect(services, ready))
+        starting = asyncio.create_task(
+            operation._start_queue(services, cast(WatchActivity, activity), asyncio.Event(), ready)
+        )
+        operator.intake.request(builders.a_request("wake").build())
+        await asyncio.sleep(20)
+        assert elector.describe() == "standing by as me; nobody leads"
+
+        # Only who knows all that exists takes part.
+        workflows.listed.set()
+        activity.absent.clear()
+        await asyncio.sleep(5)
+        assert ready.is_set()
+        assert shared.record == held
+        assert world.telemetry.passes == []
+
+        await asyncio.wait_for(starting, 10.0)
+        await asyncio.sleep(1)
+        assert len(world.telemetry.passes) == 1
+        electing.cancel()
 
     virtual.run(main())
 

@@ -10,6 +10,7 @@ import pytest
 from resumer import errors
 from resumer.api import constants
 from resumer.core import policies
+from resumer.services.governing import Governor
 from tests import builders, fakes
 from tests.unit.services.world import Operator, World, key
 
@@ -274,3 +275,38 @@ async def test_a_policy_whose_selector_cannot_be_read_is_not_in_force(world: Wor
     assert operator.governor.known() == {PLAY}
     operator.governor.gone(PLAY)
     assert operator.governor.known() == frozenset()
+
+
+async def test_standing_by_a_policy_is_in_force_and_its_status_is_left_to_who_leads(
+    world: World,
+) -> None:
+    operator = world.start()
+    leading = False
+    standby = Governor(
+        operator.stores.policies,
+        operator.intake,
+        fakes.FakePolicies(world.api, world.faults),
+        world.clock,
+        may_write=lambda: leading,
+    )
+    told = world.api.create(POLICIES, builders.three_stages().build())
+    await standby.policy(PLAY, told)
+    assert operator.stores.policies.get(PLAY) == builders.three_stages().resolved()
+    assert world.faults.count("policies.write_status") == 0
+
+    # Who leads has told one, nobody another, and a third is gone.
+    told = await show(operator, told)
+    await standby.policy(PLAY, told)
+    for name in ("untold", "gone"):
+        body = builders.three_stages().build()
+        body["metadata"]["name"] = name
+        await standby.policy(key(name), world.api.create(POLICIES, body))
+    standby.gone(key("gone"))
+    assert world.faults.count("policies.write_status") == 1
+
+    leading = True
+    await standby.take_over()
+    assert world.faults.count("policies.write_status") == 2
+    assert condition(world.api.get(POLICIES, key("untold")))["status"] == "True"
+    await standby.take_over()
+    assert world.faults.count("policies.write_status") == 2

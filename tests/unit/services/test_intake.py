@@ -375,3 +375,45 @@ def test_a_request_whose_new_version_cannot_be_read_any_more_is_looked_at_at_onc
         assert await world.after(0.001) == ["wake"]
 
     virtual.run(main())
+
+
+def test_before_the_start_nothing_is_kept_but_what_is_there() -> None:
+    """A process may stand by for weeks while another one works."""
+
+    async def main() -> None:
+        world = Scene()
+        world.intake.workflow(builders.at_review("play").build())
+        world.stores.policies.put(key("play"), builders.three_stages().resolved())
+        for number in range(200):
+            name = f"w{number}"
+            world.intake.request(builders.a_request(name).build())
+            world.intake.policies_changed(builders.NAMESPACE)
+            decided = waiting(name, "CircuitOpen").build()
+            decided["metadata"]["resourceVersion"] = "201"
+            world.intake.request(decided)
+            world.intake.breaker(builders.NAMESPACE, "review", Breaker(), str(number))
+            world.intake.request_gone(key(name))
+        world.intake.request(waiting("left").build())
+        assert await world.after(100) == []
+
+        world.intake.start()
+        assert await world.after(100) == ["left"]
+
+    virtual.run(main())
+
+
+def test_a_request_that_another_one_has_looked_at_meanwhile_is_spread_like_the_others() -> None:
+    async def main() -> None:
+        world = Scene()
+        world.clock.chance = 0.99
+        for number in range(200):
+            name = f"w{number}"
+            world.intake.request(builders.a_request(name).of_task(str(number)).build())
+            looked_at = waiting(name).of_task(str(number)).build()
+            looked_at["metadata"]["resourceVersion"] = "201"
+            world.intake.request(looked_at)
+        world.intake.start()
+        assert await world.after(1.9) == []
+        assert len(await world.after(1)) == 200
+
+    virtual.run(main())

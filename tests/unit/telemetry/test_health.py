@@ -33,3 +33,10 @@ def test_before_any_watch_it_is_healthy_and_not_ready() -> None:
     (check,) = health.complete({})
     assert not check.ok
     assert check.message == "not started yet"
+
+
+def test_to_stand_by_is_well_unless_it_could_never_lead() -> None:
+    assert health.leadership(True, "standing by") == health.Check(
+        name="leadership", ok=True, message="standing by"
+    )
+    assert not health.leadership(False, "the lease cannot be used: forbidden").ok

@@ -34,6 +34,7 @@ def use_all(counted: metrics.Metrics) -> None:
     counted.queue_changed(1, 2, 3)
     counted.reconciled(0.02, "TransientError")
     counted.event_dropped()
+    counted.leading(True)
 
 
 def test_it_is_what_the_services_ask_for() -> None:
@@ -61,7 +62,7 @@ def test_what_is_exposed_and_what_is_described_are_the_same() -> None:
 
 def test_names_have_the_prefix_and_a_unit_and_a_sentence_of_help() -> None:
     for row in catalog.METRICS:
-        assert re.fullmatch(r"resumer_[a-z_]+(_total|_seconds|_info|_state|_depth)", row.name)
+        assert re.fullmatch(r"resumer_([a-z_]+_(total|seconds|info|state|depth)|leader)", row.name)
         assert row.help.endswith(".")
         assert bool(row.buckets) is (row.kind is catalog.Kind.HISTOGRAM)
         assert list(row.buckets) == sorted(row.buckets)
