@@ -123,13 +123,18 @@ demo: init ## Show what it does, an outage included; KEEP=1 leaves everything ru
 bench: init ## Measure speed and memory; BENCH_ARGS are passed on
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
+.PHONY: chart
+chart: init ## Write what is generated in charts/: the copies of crds/ and the README
+	cp crds/*.yaml charts/workflow-resumer/files/crds/
+	"$$($(BIN)/python -m tests.controlplane build --helm | grep '/helm-docs$$')" --chart-search-root charts --log-level warning
+
 .PHONY: lock
 lock: init ## Write requirements/ from pyproject.toml; UPGRADE=1 takes newer versions
 	$(UV_COMPILE) pyproject.toml --output-file requirements/run.txt
 	$(UV_COMPILE) pyproject.toml --group dev --output-file requirements/dev.txt
 
 .PHONY: verify
-verify: lock lint types unit ## Regenerate what is generated, check it, and fail if the tree is not clean
+verify: lock chart lint types unit ## Regenerate what is generated, check it, and fail if the tree is not clean
 	@if [ -n "$$(git status --porcelain)" ]; then \
 		echo "make verify: these files are not committed, or were not as generated:" >&2; git status --short >&2; exit 1; fi
 

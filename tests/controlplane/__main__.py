@@ -27,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         match options.command:
             case "build":
-                wanted = components.CONTROL_PLANE
-                built = build.ensure((*wanted, *components.EVENTS) if options.all else wanted)
+                wanted = components.HELM if options.helm else components.CONTROL_PLANE
+                others = (*components.EVENTS, *components.HELM) if options.all else ()
+                built = build.ensure((*wanted, *others))
                 for one in built.values():
                     print(one.binary)
                 return 0
@@ -69,8 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         "build", help="build what is missing, and print where the binaries are"
     )
     builder.add_argument(
-        "--all", action="store_true", help="Argo Events and its bus as well, which tests need"
+        "--all", action="store_true", help="Argo Events, its bus and Helm as well, which tests need"
     )
+    builder.add_argument("--helm", action="store_true", help="Helm and helm-docs alone")
     return parser
 
 

@@ -16,6 +16,8 @@ _ARGO_VERSION = "v4.0.2"
 _ARGO_COMMIT = "32afec3c401c0920517bf1e890fa7dba6170cdf2"
 _ARGO_EVENTS_VERSION = "v1.9.7"
 _ARGO_EVENTS_COMMIT = "c695dbf57162e04e7d30b2134d4724feccf878a3"
+_HELM_3_VERSION = "v3.22.0"
+_HELM_4_VERSION = "v4.3.1"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -200,9 +202,27 @@ NATS = Component(name="nats-server", module="nats", package="github.com/nats-io/
 # Not of the control plane: `tests.bench` compares with it.
 ARGO_RESUME = Component(name="argo-resume", module="argo-resume", package=".")
 
+# Not of the control plane: what installs the chart, and what writes its README.
+HELM_3 = Component(
+    name="helm3",
+    module="helm3",
+    package="helm.sh/helm/v3/cmd/helm",
+    variables=(("helm.sh/helm/v3/internal/version.version", _HELM_3_VERSION),),
+)
+HELM_4 = Component(
+    name="helm4",
+    module="helm4",
+    package="helm.sh/helm/v4/cmd/helm",
+    variables=(("helm.sh/helm/v4/internal/version.version", _HELM_4_VERSION),),
+)
+HELM_DOCS = Component(
+    name="helm-docs", module="helm-docs", package="github.com/norwoodj/helm-docs/cmd/helm-docs"
+)
+
 ARGO_VERSION = _ARGO_VERSION
 
 EVENTS = (NATS, ARGO_EVENTS)
+HELM = (HELM_4, HELM_3, HELM_DOCS)
 
 # What `build` compiles unless told otherwise, and what `launcher` needs.
 CONTROL_PLANE = (ETCD, API_SERVER, CONTROLLER_MANAGER, ARGO)

@@ -44,6 +44,7 @@ _RUN_FOLDER = "controlplane_run"
 _BUILT = {
     "built_components": components.CONTROL_PLANE,
     "built_events": components.EVENTS,
+    "built_helm": components.HELM,
 }
 
 _run_key = pytest.StashKey[shared.Run]()
@@ -116,6 +117,12 @@ def built_events(pytestconfig: pytest.Config) -> None:
     """For tests that start Argo Events and its bus: both are built."""
     _only_local(pytestconfig, "Argo Events on this machine")
     build.ensure(components.EVENTS)
+
+
+@pytest.fixture(scope="session")
+def built_helm() -> None:
+    """For tests of the chart: Helm 3 and 4 and helm-docs are built."""
+    build.ensure(components.HELM)
 
 
 @pytest.fixture(scope="session")

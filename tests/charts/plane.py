@@ -1,0 +1,136 @@
+"""A control plane to install into: who its users are, and what its pods come to.
+
+Deployments and ReplicaSets are worked on by Kubernetes' own controllers. There is no kubelet: a
+`Kubelet` plays it, and says of each pod that it is ready.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import secrets
+import threading
+from collections.abc import Sequence
+
+import yaml
+
+from tests.charts.charts import Json
+from tests.controlplane import client, components, launcher
+
+_CONTROLLERS = ("deployment-controller", "replicaset-controller", "disruption-controller")
+_TOKEN_SECONDS = 3600
+_POLL = 0.2
+
+
+class Plane:
+    """A running control plane with an audit log and Argo, but without the kinds of Resumer.
+
+    Attributes:
+        cluster: an administrator's view
+        audit_log: one JSON object for each request that was answered
+    """
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._folder = folder
+        self._stack = contextlib.ExitStack()
+        more = {components.CONTROLLER_MANAGER.name: [f"--controllers={','.join(_CONTROLLERS)}"]}
+        self._plane = self._stack.enter_context(
+            launcher.start(audit=True, crd_folders=(), extra_args=more)
+        )
+        assert self._plane.audit_log is not None
+        self.audit_log = self._plane.audit_log
+        self.kubeconfig = self._plane.kubeconfig
+        self.cluster = self._stack.enter_context(
+            contextlib.closing(client.Cluster(self.kubeconfig))
+        )
+
+    def close(self) -> None:
+        """Stops it."""
+        self._stack.close()
+
+    def namespace(self, prefix: str = "install") -> str:
+        """A new namespace."""
+        name = f"{prefix}-{secrets.token_hex(4)}"
+        self.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        return name
+
+    def apply(self, objects: Sequence[Json], namespace: str) -> None:
+        """Applies objects; definitions of kinds are awaited before the rest."""
+        kinds = [one for one in objects if one["kind"] == "CustomResourceDefinition"]
+        if kinds:
+            self.cluster.establish(kinds)
+        for one in objects:
+            if one["kind"] != "CustomResourceDefinition":
+                self.cluster.apply(one, namespace)
+
+    def user(self, name: str, groups: Sequence[str] = ()) -> client.Cluster:
+        """What a person of this name may do."""
+        found = client.Cluster(self._plane.kubeconfig_for(name, groups))
+        return self._stack.enter_context(contextlib.closing(found))
+
+    def account(self, namespace: str, name: str) -> pathlib.Path:
+        """A kubeconfig with the token that a pod of this ServiceAccount would have."""
+        answer = self.cluster.request(
+            "POST",
+            f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token",
+            body={
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenRequest",
+                "spec": {"expirationSeconds": _TOKEN_SECONDS},
+            },
+        )
+        authority = self._plane.layout.pki / "ca.crt"
+        cluster = {"server": self._plane.server, "certificate-authority": str(authority)}
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "plane", "cluster": cluster}],
+            "users": [{"name": name, "user": {"token": answer["status"]["token"]}}],
+            "contexts": [{"name": "plane", "context": {"cluster": "plane", "user": name}}],
+            "current-context": "plane",
+        }
+        file = self._folder / f"{namespace}-{name}-{secrets.token_hex(4)}.kubeconfig"
+        file.touch(mode=0o600)
+        file.write_text(yaml.safe_dump(document))
+        return file
+
+
+class Kubelet:
+    """Says of every pod that it runs and is ready, as long as its block lasts."""
+
+    def __init__(self, cluster: client.Cluster) -> None:
+        self._cluster = cluster
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="kubelet", daemon=True)
+
+    def __enter__(self) -> Kubelet:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(_POLL):
+            for pod in self._cluster.list_all("v1/Pod"):
+                if pod["status"].get("phase") == "Pending":
+                    self._start(pod)
+
+    def _start(self, pod: Json) -> None:
+        now = pod["metadata"]["creationTimestamp"]
+        conditions = [
+            {"type": kind, "status": "True", "lastTransitionTime": now}
+            for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+        ]
+        status = {"phase": "Running", "startTime": now, "conditions": conditions}
+        metadata = pod["metadata"]
+        # It may have been deleted meanwhile.
+        with contextlib.suppress(client.ApiError):
+            self._cluster.patch(
+                "v1/Pod",
+                metadata["name"],
+                metadata["namespace"],
+                {"status": status},
+                subresource="status",
+            )

@@ -1,0 +1,188 @@
+"""The rights that the chart gives its ServiceAccount are those that the operator uses, no more.
+
+The operator runs with the arguments of the chart's pod and the token of its ServiceAccount, and
+meets all that it has to deal with. The audit log then says what it asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from resumer.api.outcomes import Reason
+from tests.charts import charts, plane
+from tests.charts.charts import Json
+from tests.e2e.support import faults, manifests, process, proxy, waiting
+from tests.e2e.support import home as homes
+from tests.e2e.support.home import Home
+
+pytestmark = pytest.mark.timeout(240)
+
+Right = tuple[str, str, str]
+"""Group, resource and verb."""
+
+_OWN_PORT = ("run", "--metrics-port=", "--log-format=")
+STAGE = "sick"
+
+
+def granted(objects: Sequence[Json]) -> set[Right]:
+    """All rights that the Roles of the operator's own account give."""
+    bound = [
+        one["roleRef"]["name"]
+        for kind in ("RoleBinding", "ClusterRoleBinding")
+        for one in charts.of_kind(objects, kind)
+    ]
+    return {
+        (group, resource, verb)
+        for kind in ("Role", "ClusterRole")
+        for role in charts.of_kind(objects, kind)
+        if role["metadata"]["name"] in bound
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def requests(log: pathlib.Path, user: str) -> Iterator[Json]:
+    """What a user asked the API server for, so far."""
+    text = log.read_bytes()
+    for line in text[: text.rfind(b"\n") + 1].splitlines():
+        if user.encode() in line:
+            entry = json.loads(line)
+            if entry["user"]["username"] == user:
+                yield entry
+
+
+def used(log: pathlib.Path, user: str) -> set[Right]:
+    """The rights that a user has made use of; what is no object needs none of a Role.
+
+    Raises:
+        AssertionError: something was forbidden
+    """
+    found = set()
+    for entry in requests(log, user):
+        decision = entry["annotations"]["authorization.k8s.io/decision"]
+        assert decision == "allow", f"forbidden: {entry['verb']} {entry['requestURI']}"
+        if target := entry.get("objectRef"):
+            below = f"/{target['subresource']}" if target.get("subresource") else ""
+            if "resource" in target:
+                found.add(
+                    (target.get("apiGroup", ""), f"{target['resource']}{below}", entry["verb"])
+                )
+    return found
+
+
+def play(home: Home, between: proxy.Proxy) -> None:
+    """All that the operator has to deal with."""
+    quick = {"strategy": "Fixed", "baseSeconds": 0.5, "jitter": "None", "maxAttempts": 1}
+    stage = {"name": STAGE, "eventTypes": [STAGE], "retry": quick}
+    stage["circuitBreaker"] = {"failureThreshold": 1, "openSeconds": 1}
+    home.ask(manifests.policy("play", stage, matches={"policy": "play"}))
+    home.cluster.wait_for(
+        homes.POLICY,
+        "play",
+        home.namespace,
+        lambda body: body.get("status", {}).get("observedGeneration"),
+        homes.TIMEOUT,
+        describe="taken in",
+    )
+    # A gate is opened, and the event comes once more.
+    home.submit(two_gates("plain", "1"))
+    home.ask(manifests.resume("plain", task="1"))
+    home.resumed("plain")
+    home.ask(manifests.resume("plain-again", task="1"))
+    home.came_to("plain-again", Reason.STAGE_ALREADY_RESUMED)
+    # One that waits and is over: its time to live as well.
+    home.ask(manifests.resume("never", task="2", deadlineSeconds=0, ttlSecondsAfterFinished=1))
+    home.cluster.wait_gone(homes.RESUME, "never", home.namespace, homes.TIMEOUT)
+    # The same happens twice to one that waits.
+    home.ask(manifests.resume("twice", task="3"))
+    home.came_to("twice", Reason.WORKFLOW_NOT_FOUND)
+    home.cluster.create(manifests.workflow("late", nap(), task="3"), home.namespace)
+    home.came_to("twice", Reason.GATE_NOT_OPEN)
+    home.cluster.delete(homes.WORKFLOW, "late", home.namespace)
+    home.came_to("twice", Reason.WORKFLOW_NOT_FOUND)
+    # The answer to a write is lost: it has to look what became of it.
+    home.submit(two_gates("lost", "4"))
+    with between.on("PATCH", "/workflows/lost$", faults.answer_after(503)):
+        home.ask(manifests.resume("lost", task="4"))
+        home.resumed("lost")
+    # A stage whose writes fail: its breaker opens, and closes by a probe.
+    for name in ("sick-fails", "sick-probe"):
+        home.submit(two_gates(name, name, stage=STAGE, labels={"policy": "play"}))
+    with between.on("PATCH", "/workflows/sick-fails$", faults.answer(503)):
+        home.ask(sick("sick-fails"))
+        home.came_to("sick-fails", Reason.RETRIES_EXHAUSTED)
+    home.ask(sick("sick-probe"))
+    home.resumed("sick-probe")
+
+
+def nap() -> Json:
+    """A template that runs for long and has no gate."""
+    return manifests.gate("main", duration="3600")
+
+
+def sick(name: str) -> Json:
+    """A request for the stage whose writes fail."""
+    return manifests.resume(name, task=name, event_type=STAGE, policyName="play")
+
+
+def two_gates(
+    name: str, task: str, *, stage: str | None = manifests.PR_CREATED, **more: Json
+) -> Json:
+    """A Workflow that still runs after its first gate."""
+    first, second = manifests.step("first", "gate"), manifests.step("second", "gate")
+    main = manifests.steps(first, second)
+    return manifests.workflow(name, main, manifests.gate(), task=task, stage=stage, **more)
+
+
+def run(made: plane.Plane, objects: Sequence[Json], home: Home, folder: pathlib.Path) -> str:
+    """Installs, has the operator play its part as the chart's pod, and returns the user it was."""
+    made.apply(objects, charts.NAMESPACE)
+    container = charts.pod(objects)["containers"][0]
+    options = [one for one in container["args"] if not one.startswith(_OWN_PORT)]
+    account = charts.pod(objects)["serviceAccountName"]
+    kubeconfig = made.account(charts.NAMESPACE, account)
+    with (
+        proxy.running(kubeconfig, folder) as between,
+        process.running(
+            between.kubeconfig,
+            folder / "operator.log",
+            [],
+            options=[*options, "--cleanup-interval", "1"],
+        ),
+    ):
+        play(home, between)
+    return f"system:serviceaccount:{charts.NAMESPACE}:{account}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _system(plane: plane.Plane) -> None:
+    plane.cluster.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": charts.NAMESPACE}}
+    )
+
+
+@pytest.mark.parametrize("mode", ["cluster-wide", "namespaced"])
+def test_the_operator_uses_every_right_of_the_chart_and_lacks_none(
+    plane: plane.Plane, mode: str, tmp_path: pathlib.Path
+) -> None:
+    home = Home(plane.cluster, plane.namespace(mode))
+    values: Json = {"fullnameOverride": mode}
+    if mode == "namespaced":
+        values["watchNamespaces"] = [home.namespace]
+    objects = charts.render(values)
+    user = run(plane, objects, home, tmp_path)
+    wanted = granted(objects)
+    waiting.eventually(
+        lambda: used(plane.audit_log, user) == wanted,
+        lambda: (
+            f"never used: {sorted(wanted - used(plane.audit_log, user))}; "
+            f"not of a Role: {sorted(used(plane.audit_log, user) - wanted)}"
+        ),
+        10,
+    )
