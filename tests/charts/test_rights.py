@@ -109,12 +109,16 @@ def play(home: Home, between: proxy.Proxy) -> None:
     # The answer to a write is lost: it has to look what became of it.
     home.submit(two_gates("lost", "4"))
     with between.on("PATCH", "/workflows/lost$", faults.answer_after(503)):
-        home.ask(manifests.resume("lost", task="4"))
+        home.ask(manifests.resume("lost", "lost", task="4"))
         home.resumed("lost")
     # A stage whose writes fail: its breaker opens, and closes by a probe.
     for name in ("sick-fails", "sick-probe"):
         home.submit(two_gates(name, name, stage=STAGE, labels={"policy": "play"}))
-    with between.on("PATCH", "/workflows/sick-fails$", faults.answer(503)):
+    # Somebody else writes the breaker at the same time: it is read anew.
+    with (
+        between.on("PATCH", "/workflows/sick-fails$", faults.answer(503)),
+        between.on("PATCH", "/workflowresumebreakers/.*/status$", faults.answer(409)),
+    ):
         home.ask(sick("sick-fails"))
         home.came_to("sick-fails", Reason.RETRIES_EXHAUSTED)
     home.ask(sick("sick-probe"))
