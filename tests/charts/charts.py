@@ -24,7 +24,7 @@ FULL_NAME = "events-workflow-resumer"
 
 KUBERNETES = "1.36.3"
 
-_TIMEOUT = 60.0
+_TIMEOUT = 120.0
 
 Json = dict[str, Any]
 

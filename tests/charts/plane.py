@@ -12,13 +12,11 @@ import secrets
 import threading
 from collections.abc import Sequence
 
-import yaml
-
+from tests.charts import people
 from tests.charts.charts import Json
 from tests.controlplane import client, components, launcher
 
 _CONTROLLERS = ("deployment-controller", "replicaset-controller", "disruption-controller")
-_TOKEN_SECONDS = 3600
 _POLL = 0.2
 
 
@@ -63,36 +61,9 @@ class Plane:
             if one["kind"] != "CustomResourceDefinition":
                 self.cluster.apply(one, namespace)
 
-    def user(self, name: str, groups: Sequence[str] = ()) -> client.Cluster:
-        """What a person of this name may do."""
-        found = client.Cluster(self._plane.kubeconfig_for(name, groups))
-        return self._stack.enter_context(contextlib.closing(found))
-
     def account(self, namespace: str, name: str) -> pathlib.Path:
         """A kubeconfig with the token that a pod of this ServiceAccount would have."""
-        answer = self.cluster.request(
-            "POST",
-            f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token",
-            body={
-                "apiVersion": "authentication.k8s.io/v1",
-                "kind": "TokenRequest",
-                "spec": {"expirationSeconds": _TOKEN_SECONDS},
-            },
-        )
-        authority = self._plane.layout.pki / "ca.crt"
-        cluster = {"server": self._plane.server, "certificate-authority": str(authority)}
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "plane", "cluster": cluster}],
-            "users": [{"name": name, "user": {"token": answer["status"]["token"]}}],
-            "contexts": [{"name": "plane", "context": {"cluster": "plane", "user": name}}],
-            "current-context": "plane",
-        }
-        file = self._folder / f"{namespace}-{name}-{secrets.token_hex(4)}.kubeconfig"
-        file.touch(mode=0o600)
-        file.write_text(yaml.safe_dump(document))
-        return file
+        return people.account_kubeconfig(self.cluster, namespace, name, self._folder)
 
 
 class Kubelet:

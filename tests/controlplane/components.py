@@ -205,13 +205,13 @@ ARGO_RESUME = Component(name="argo-resume", module="argo-resume", package=".")
 # Not of the control plane: what installs the chart, and what writes its README.
 HELM_3 = Component(
     name="helm3",
-    module="helm3",
+    module="helm",
     package="helm.sh/helm/v3/cmd/helm",
     variables=(("helm.sh/helm/v3/internal/version.version", _HELM_3_VERSION),),
 )
 HELM_4 = Component(
     name="helm4",
-    module="helm4",
+    module="helm",
     package="helm.sh/helm/v4/cmd/helm",
     variables=(("helm.sh/helm/v4/internal/version.version", _HELM_4_VERSION),),
 )

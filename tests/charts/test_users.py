@@ -1,0 +1,308 @@
+"""Who may resume: each kind of user with the roles of the chart, asked of a real API server.
+
+Requests are dry runs of the API server: authorization and admission decide as on any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http
+import pathlib
+import secrets
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.charts import charts, people
+from tests.charts.charts import Json
+from tests.controlplane import client, plugin
+from tests.e2e.support import home as homes
+from tests.e2e.support import manifests, waiting
+
+Verb = tuple[str, str]
+
+_PLURALS = {
+    "resumes": "workflowresumes",
+    "policies": "workflowresumepolicies",
+    "breakers": "workflowresumebreakers",
+    "workflows": "workflows",
+}
+_METHODS = {"create": "POST", "list": "GET", "patch": "PATCH", "delete": "DELETE"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody with some rights."""
+
+    cluster: client.Cluster
+
+    def refused(self, method: str, path: str, body: Json | None = None) -> str:
+        """Why a dry run of a request is forbidden; empty where it is allowed."""
+        patch = client.MERGE_PATCH if method == "PATCH" else "application/json"
+        query = {} if method == "GET" else {"dryRun": "All"}
+        try:
+            self.cluster.request(method, path, query=query, body=body, content_type=patch)
+        except client.ApiError as error:
+            if error.status == http.HTTPStatus.FORBIDDEN:
+                return str(error.body["message"])
+            if error.status != http.HTTPStatus.NOT_FOUND:  # allowed to, but there is none
+                raise
+        return ""
+
+    def asks(self, namespace: str, **spec: object) -> str:
+        """Why a request to resume is forbidden; empty where it is allowed."""
+        name = str(spec.pop("workflow_name", "") or "") or None
+        body = manifests.resume("asked", name, **spec)
+        return self.refused("POST", path(namespace, "resumes"), body)
+
+
+def path(namespace: str, what: str, *below: str) -> str:
+    """Where the kinds are served."""
+    at = f"/apis/argoproj.io/v1alpha1/namespaces/{namespace}/{_PLURALS[what]}"
+    return "/".join([at, *below])
+
+
+Meet = Callable[..., Person]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Team:
+    """A namespace with the chart's roles for users, and the people of it."""
+
+    cluster: client.Cluster
+    namespace: str
+    other: str
+    """A namespace of another team."""
+    chart: str
+    """What the objects of the chart are called."""
+    folder: pathlib.Path
+    stack: contextlib.ExitStack
+    kubeconfig_for: plugin.KubeconfigFor
+
+    def user(self, role: str | None = None, *rules: Json) -> Person:
+        """A person, bound to a ClusterRole in the namespace, and to a Role of these rules."""
+        name = f"user-{secrets.token_hex(4)}"
+        subject = {"kind": "User", "name": name}
+        if role:
+            self.cluster.apply(people.bound("ClusterRole", role, subject), self.namespace)
+        if rules:
+            self.cluster.apply(people.role(name, *rules), self.namespace)
+            self.cluster.apply(people.bound("Role", name, subject), self.namespace)
+        return self._person(self.kubeconfig_for(name, ()))
+
+    def account(self, namespace: str, *rules: Json) -> Person:
+        """A ServiceAccount of a namespace that may create requests there, as one of a Sensor."""
+        name = f"sensor-{secrets.token_hex(4)}"
+        subject = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+        self.cluster.apply(people.account(name), namespace)
+        requester = f"{self.chart}-requester"
+        self.cluster.apply(people.bound("ClusterRole", requester, subject), namespace)
+        if rules:
+            self.cluster.apply(people.role(name, *rules), namespace)
+            self.cluster.apply(people.bound("Role", name, subject), namespace)
+        found = people.account_kubeconfig(self.cluster, namespace, name, self.folder)
+        return self._person(found)
+
+    def _person(self, kubeconfig: pathlib.Path) -> Person:
+        found = client.Cluster(kubeconfig)
+        return Person(self.stack.enter_context(contextlib.closing(found)))
+
+
+@contextlib.contextmanager
+def _team(
+    cluster: client.Cluster,
+    kubeconfig_for: plugin.KubeconfigFor,
+    folder: pathlib.Path,
+    values: Json,
+) -> Iterator[Team]:
+    """A team whose namespace, and no other, the chart is installed for."""
+    chart = f"users-{secrets.token_hex(4)}"
+    with homes.new(cluster) as own, homes.new(cluster) as other, contextlib.ExitStack() as stack:
+        named = {"fullnameOverride": chart, "watchNamespaces": [own.namespace], **values}
+        wide = [
+            one
+            for one in charts.render(named)
+            if one["kind"] in ("ClusterRole", "ClusterRoleBinding")
+            or one["kind"].startswith("ValidatingAdmissionPolicy")
+        ]
+        try:
+            for one in wide:
+                cluster.apply(one)
+            yield Team(
+                cluster, own.namespace, other.namespace, chart, folder, stack, kubeconfig_for
+            )
+        finally:
+            for one in wide:
+                kind = f"{one['apiVersion']}/{one['kind']}"
+                cluster.delete(kind, one["metadata"]["name"], missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def team(
+    built_helm: None,
+    cluster: client.Cluster,
+    kubeconfig_for: plugin.KubeconfigFor,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Team]:
+    """A team that has the chart as it comes."""
+    with _team(cluster, kubeconfig_for, tmp_path_factory.mktemp("team"), {}) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    built_helm: None,
+    cluster: client.Cluster,
+    kubeconfig_for: plugin.KubeconfigFor,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Team]:
+    """A team whose chart demands a right on the Workflow."""
+    values = {"admissionPolicies": {"workflowRight": {"enabled": True}}}
+    with _team(cluster, kubeconfig_for, tmp_path_factory.mktemp("guarded"), values) as made:
+        in_force(made)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def staged(
+    built_helm: None,
+    cluster: client.Cluster,
+    kubeconfig_for: plugin.KubeconfigFor,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Team]:
+    """A team whose chart demands a right on the stage."""
+    values = {"admissionPolicies": {"stageRight": {"enabled": True}}}
+    with _team(cluster, kubeconfig_for, tmp_path_factory.mktemp("staged"), values) as made:
+        in_force(made)
+        yield made
+
+
+def in_force(team: Team) -> None:
+    """Returns when the policy refuses: the API server takes it in a moment after it was written."""
+    nobody = team.account(team.namespace)
+    waiting.eventually(lambda: nobody.asks(team.namespace), lambda: "not refused", homes.TIMEOUT)
+
+
+def settled(person: Person, namespace: str, **spec: object) -> None:
+    """Returns when a person is allowed: RBAC takes a Role in a moment after it was written."""
+    waiting.eventually(
+        lambda: not person.asks(namespace, **spec),
+        lambda: person.asks(namespace, **spec),
+        homes.TIMEOUT,
+    )
+
+
+def test_the_account_of_a_sensor_may_create_requests_and_nothing_else(team: Team) -> None:
+    sensor = team.account(team.namespace)
+    settled(sensor, team.namespace)
+    for what in ("policies", "breakers", "workflows"):
+        assert "cannot create" in sensor.refused("POST", path(team.namespace, what), {})
+    for what in _PLURALS:
+        assert "cannot list" in sensor.refused("GET", path(team.namespace, what))
+        assert "cannot patch" in sensor.refused("PATCH", path(team.namespace, what, "x"), {})
+        assert "cannot delete" in sensor.refused("DELETE", path(team.namespace, what, "x"))
+
+
+def test_an_account_of_another_namespace_may_ask_for_nothing_in_this_one(team: Team) -> None:
+    foreign = team.account(team.other)
+    settled(foreign, team.other)
+    assert "cannot create" in foreign.asks(team.namespace)
+
+
+def test_a_stranger_may_do_nothing(team: Team) -> None:
+    stranger = team.user()
+    assert "cannot create" in stranger.asks(team.namespace)
+    for what in _PLURALS:
+        assert "cannot list" in stranger.refused("GET", path(team.namespace, what))
+
+
+def test_a_developer_writes_requests_and_policies_but_no_status(team: Team) -> None:
+    developer = team.user("edit")
+    settled(developer, team.namespace)
+    assert not developer.refused("DELETE", path(team.namespace, "resumes", "x"))
+    stage = {"name": "review", "eventTypes": ["reviewed"]}
+    policy = manifests.policy("mine", stage, matches={"a": "b"})
+    assert not developer.refused("POST", path(team.namespace, "policies"), policy)
+    # Deleting a breaker closes its circuit; only the operator says what it is.
+    assert not developer.refused("DELETE", path(team.namespace, "breakers", "x"))
+    assert "cannot create" in developer.refused("POST", path(team.namespace, "breakers"), {})
+    for what in ("resumes", "policies", "breakers"):
+        assert not developer.refused("GET", path(team.namespace, what))
+        forged = path(team.namespace, what, "x", "status")
+        assert "cannot patch" in developer.refused("PATCH", forged, {})
+    assert "cannot patch" in developer.refused("PATCH", path(team.namespace, "workflows", "x"), {})
+
+
+def test_who_may_view_reads_and_asks_for_nothing(team: Team) -> None:
+    viewer = team.user("view")
+    waiting.eventually(
+        lambda: not viewer.refused("GET", path(team.namespace, "resumes")),
+        lambda: viewer.refused("GET", path(team.namespace, "resumes")),
+        homes.TIMEOUT,
+    )
+    for what in ("policies", "breakers"):
+        assert not viewer.refused("GET", path(team.namespace, what))
+    assert "cannot create" in viewer.asks(team.namespace)
+    assert "cannot delete" in viewer.refused("DELETE", path(team.namespace, "resumes", "x"))
+
+
+def test_a_right_on_one_workflow_lets_ask_for_that_one_only(guarded: Team) -> None:
+    only = {"resources": ["workflows"], "verbs": ["update"], "resourceNames": ["release"]}
+    sensor = guarded.account(guarded.namespace, only)
+    settled(sensor, guarded.namespace, workflow_name="release")
+    refused = sensor.asks(guarded.namespace, workflow_name="another")
+    assert "spec.workflowName: whoever asks to resume Workflow another" in refused
+    assert "needs the right to update it" in refused
+    refused = sensor.asks(guarded.namespace)
+    assert "whoever asks to resume any Workflow of the namespace" in refused
+
+
+def test_a_right_on_all_workflows_lets_ask_for_any(guarded: Team) -> None:
+    anything = {"resources": ["workflows"], "verbs": ["update"]}
+    developer = guarded.user("edit", anything)
+    settled(developer, guarded.namespace)
+    assert not developer.asks(guarded.namespace, workflow_name="another")
+
+
+def test_a_developer_without_a_right_on_workflows_is_refused_as_well(guarded: Team) -> None:
+    developer = guarded.user("edit")
+    waiting.eventually(
+        lambda: not developer.refused("GET", path(guarded.namespace, "resumes")),
+        lambda: developer.refused("GET", path(guarded.namespace, "resumes")),
+        homes.TIMEOUT,
+    )
+    assert "needs the right to update it" in developer.asks(
+        guarded.namespace, workflow_name="release"
+    )
+
+
+def test_the_policies_of_a_release_leave_other_namespaces_alone(guarded: Team) -> None:
+    foreign = guarded.account(guarded.other)
+    settled(foreign, guarded.other, workflow_name="release")
+
+
+def test_a_right_on_one_stage_lets_ask_for_that_one_only(staged: Team) -> None:
+    only = {
+        "resources": ["workflowresumes/stage"],
+        "verbs": ["create"],
+        "resourceNames": ["waiting-pr-created"],
+    }
+    sensor = staged.account(staged.namespace, only)
+    settled(sensor, staged.namespace, targetStage="waiting-pr-created")
+    refused = sensor.asks(staged.namespace, targetStage="waiting-pr-approved")
+    assert "to resume the stage waiting-pr-approved needs the right" in refused
+    # What else would come to another stage's gate.
+    assert "spec.targetStage: must be given" in sensor.asks(staged.namespace)
+    for further in ({"nodeFieldSelector": "templateName=other"}, {"allGates": True}):
+        refused = sensor.asks(staged.namespace, targetStage="waiting-pr-created", **further)
+        assert "spec.nodeFieldSelector, spec.allGates: not allowed" in refused
+
+
+def test_a_right_on_all_stages_lets_ask_for_any(staged: Team) -> None:
+    sensor = staged.account(
+        staged.namespace, {"resources": ["workflowresumes/stage"], "verbs": ["create"]}
+    )
+    settled(sensor, staged.namespace)
+    for spec in ({"targetStage": "waiting-pr-approved"}, {"allGates": True}):
+        assert not sensor.asks(staged.namespace, **spec)
