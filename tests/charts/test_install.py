@@ -53,8 +53,12 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture
 def namespace(plane: Plane) -> Iterator[str]:
-    """A namespace to install into; the definitions, which are cluster-wide, are gone afterwards."""
-    yield plane.namespace()
+    """A namespace to install into; releases and definitions, cluster-wide, are gone afterwards."""
+    name = plane.namespace()
+    yield name
+    helm = connected(components.HELM_4, plane)
+    for release in helm("list", "--short", "--namespace", name).split():
+        helm("uninstall", release, "--namespace", name)
     for one in plane.cluster.list_all(CRD):
         name = one["metadata"]["name"]
         if name.startswith("workflowresume"):
@@ -111,13 +115,14 @@ def test_a_release_comes_and_goes_and_what_users_made_stays(
 ) -> None:
     helm, cluster, chart = connected(component, plane), plane.cluster, str(charts.CHART)
 
+    helm("install", charts.RELEASE, chart, "--namespace", namespace)
     # No pod is ready: whoever waits is told.
     short = ("--namespace", namespace, "--wait", "--timeout", SHORT)
-    answer = helm.run("install", charts.RELEASE, chart, *short)
+    answer = helm.run("upgrade", charts.RELEASE, chart, *short)
     assert answer.returncode != 0, answer.stdout
-    assert cluster.get(DEPLOYMENT, charts.FULL_NAME, namespace)["status"].get("readyReplicas") is (
-        None
-    )
+    assert "deadline exceeded" in answer.stderr
+    status = cluster.get(DEPLOYMENT, charts.FULL_NAME, namespace).get("status", {})
+    assert "readyReplicas" not in status
 
     with Kubelet(cluster):
         notes = helm("upgrade", charts.RELEASE, chart, *at(namespace))
@@ -187,7 +192,6 @@ def test_the_api_server_takes_every_object_that_the_chart_can_make(
     told = helm("get", "manifest", charts.RELEASE, "--namespace", namespace)
     made = {one["kind"] for one in charts.documents(told)}
     assert {*monitored, "PodDisruptionBudget", "NetworkPolicy", "ValidatingAdmissionPolicy"} <= made
-    helm("uninstall", charts.RELEASE, "--namespace", namespace)
 
 
 def stand_in(kind: str) -> Json:

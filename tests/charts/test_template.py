@@ -41,6 +41,8 @@ def strings(of: object) -> Iterator[str]:
         case list():
             for item in of:
                 yield from strings(item)
+        case _:
+            pass
 
 
 def container(objects: Sequence[Json]) -> Json:

@@ -10,7 +10,8 @@ import dataclasses
 import http
 import pathlib
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -20,15 +21,12 @@ from tests.controlplane import client, plugin
 from tests.e2e.support import home as homes
 from tests.e2e.support import manifests, waiting
 
-Verb = tuple[str, str]
-
 _PLURALS = {
     "resumes": "workflowresumes",
     "policies": "workflowresumepolicies",
     "breakers": "workflowresumebreakers",
     "workflows": "workflows",
 }
-_METHODS = {"create": "POST", "list": "GET", "patch": "PATCH", "delete": "DELETE"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,10 +48,9 @@ class Person:
                 raise
         return ""
 
-    def asks(self, namespace: str, **spec: object) -> str:
+    def asks(self, namespace: str, workflow_name: str | None = None, **spec: Any) -> str:
         """Why a request to resume is forbidden; empty where it is allowed."""
-        name = str(spec.pop("workflow_name", "") or "") or None
-        body = manifests.resume("asked", name, **spec)
+        body = manifests.resume("asked", workflow_name, **spec)
         return self.refused("POST", path(namespace, "resumes"), body)
 
 
@@ -61,9 +58,6 @@ def path(namespace: str, what: str, *below: str) -> str:
     """Where the kinds are served."""
     at = f"/apis/argoproj.io/v1alpha1/namespaces/{namespace}/{_PLURALS[what]}"
     return "/".join([at, *below])
-
-
-Meet = Callable[..., Person]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -184,7 +178,7 @@ def in_force(team: Team) -> None:
     waiting.eventually(lambda: nobody.asks(team.namespace), lambda: "not refused", homes.TIMEOUT)
 
 
-def settled(person: Person, namespace: str, **spec: object) -> None:
+def settled(person: Person, namespace: str, **spec: Any) -> None:
     """Returns when a person is allowed: RBAC takes a Role in a moment after it was written."""
     waiting.eventually(
         lambda: not person.asks(namespace, **spec),
