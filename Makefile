@@ -124,8 +124,7 @@ bench: init ## Measure speed and memory; BENCH_ARGS are passed on
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 .PHONY: chart
-chart: init ## Write what is generated in charts/: the copies of crds/ and the README
-	cp crds/*.yaml charts/workflow-resumer/files/crds/
+chart: init ## Write what is generated in charts/: the README
 	"$$($(BIN)/python -m tests.controlplane build --helm | grep '/helm-docs$$')" --chart-search-root charts --log-level warning
 
 .PHONY: lock

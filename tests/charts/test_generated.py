@@ -14,12 +14,6 @@ from tests.controlplane import build, components
 CI = {file.stem: file for file in sorted((charts.CHART / "ci").glob("*.yaml"))}
 
 
-def test_the_copies_of_the_definitions_are_current() -> None:
-    source = {file.name: file.read_text() for file in (charts.ROOT / "crds").glob("*.yaml")}
-    copies = charts.CHART / "files" / "crds"
-    assert {file.name: file.read_text() for file in copies.iterdir()} == source, "run make chart"
-
-
 def test_the_page_of_the_chart_is_current(tmp_path: pathlib.Path) -> None:
     shutil.copytree(charts.CHART, tmp_path / "chart")
     docs = build.ensure((components.HELM_DOCS,))[components.HELM_DOCS.name].binary

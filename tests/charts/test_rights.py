@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import pytest
+import yaml
 
 from resumer.api.outcomes import Reason
 from tests.charts import charts, plane
@@ -36,10 +37,26 @@ def granted(objects: Sequence[Json]) -> set[Right]:
         for one in charts.of_kind(objects, kind)
     ]
     return {
-        (group, resource, verb)
+        right
         for kind in ("Role", "ClusterRole")
         for role in charts.of_kind(objects, kind)
         if role["metadata"]["name"] in bound
+        for right in rights(role)
+    }
+
+
+def documented(heading: str) -> list[Json]:
+    """The Roles that a chapter of the page on operating gives."""
+    page = (charts.ROOT / "docs" / "operating.md").read_text()
+    chapter = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    blocks = [part.split("\n```")[0] for part in chapter.split("```yaml\n")[1:]]
+    return [yaml.safe_load(block) for block in blocks]
+
+
+def rights(role: Json) -> set[Right]:
+    """What the rules of a Role give."""
+    return {
+        (group, resource, verb)
         for rule in role["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
@@ -190,3 +207,12 @@ def test_the_operator_uses_every_right_of_the_chart_and_lacks_none(
         ),
         10,
     )
+
+
+def test_the_page_on_operating_gives_the_same_rights() -> None:
+    roles = {role["metadata"]["name"]: rights(role) for role in documented("Rights")}
+    operator = roles.pop("resumer") | roles.pop("resumer-leader-election")
+    objects = charts.render()
+    assert operator == granted(objects)
+    requester = charts.only(objects, "ClusterRole", f"{charts.FULL_NAME}-requester")
+    assert list(roles.values()) == [rights(requester)]

@@ -161,6 +161,24 @@ def test_the_roles_of_both_modes_give_the_same_rights() -> None:
             assert role["rules"] == everywhere["rules"]
 
 
+def test_two_pods_share_a_lease_of_the_release_and_one_of_them_leads() -> None:
+    objects = rendered("default-values")
+    assert charts.only(objects, "Deployment")["spec"]["replicas"] == 2
+    assert {
+        "--leader-elect",
+        f"--leader-elect-lease-name={charts.FULL_NAME}",
+        f"--leader-elect-namespace={charts.NAMESPACE}",
+    } <= set(container(objects)["args"])
+    role = charts.only(objects, "Role", f"{charts.FULL_NAME}-leader-election")
+    assert role["metadata"]["namespace"] == charts.NAMESPACE
+    named = [rule["resourceNames"] for rule in role["rules"] if "resourceNames" in rule]
+    assert named == [[charts.FULL_NAME]]
+    alone = charts.render({"leaderElection": {"enabled": False}, "replicaCount": 1})
+    assert not [arg for arg in container(alone)["args"] if arg.startswith("--leader")]
+    kinds = {"Role", "PodDisruptionBudget"}
+    assert not kinds & {one["kind"] for one in alone}
+
+
 def test_a_single_namespace_is_that_of_the_release() -> None:
     objects = charts.render({"singleNamespace": True})
     assert f"--namespace={charts.NAMESPACE}" in container(objects)["args"]

@@ -51,6 +51,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{- define "workflow-resumer.leaseName" -}}
+{{- default (include "workflow-resumer.fullname" .) .Values.leaderElection.leaseName }}
+{{- end }}
+
 {{/* The namespaces to work in, as a JSON object with the key "names"; empty for all. */}}
 {{- define "workflow-resumer.watched" -}}
 {{- if and .Values.singleNamespace .Values.watchNamespaces }}
