@@ -21,8 +21,8 @@ from tests.e2e.support.home import Home
 from tests.e2e.support.rig import Rig
 
 STAGE = "gates"
-SOAK = 60
-KILLS = 6
+SOAK = 100
+KILLS = 7
 
 WORKFLOW_WRITE = r"/workflows/{}$"
 STATUS_WRITE = r"/workflowresumes/{}/status$"
@@ -74,6 +74,22 @@ def test_killed_at_a_write_the_next_operator_ends_what_was_begun(
     now = plant.home.cluster.get(homes.RESUME, name, plant.home.namespace)["status"]
     assert now == status
     assert plant.history.reasons(name) == ["GateOpened"]
+
+
+def test_answers_that_take_ten_seconds_hold_up_nobody_else(plant: Rig) -> None:
+    """The longest that one call may take, unless an option says otherwise."""
+    names = ["tardy-write", "tardy-status", "prompt"]
+    for name in names:
+        plant.home.submit(plant.workflow(name, STAGE))
+    tardy = faults.delay(10.5)
+    plant.proxy.on("PATCH", WORKFLOW_WRITE.format("tardy-write"), tardy)
+    plant.proxy.on("PATCH", STATUS_WRITE.format("tardy-status"), tardy)
+    plant.home.ask(*(plant.request(name, STAGE) for name in names))
+    plant.resumed_once("prompt")
+    assert plant.proxy.log("PATCH", WORKFLOW_WRITE.format("tardy-write")) == []
+    plant.resumed_once("tardy-write")
+    plant.resumed_once("tardy-status")
+    assert plant.history.reasons("tardy-status") == ["GateOpened"]
 
 
 def test_killed_while_it_backs_off_the_late_status_of_the_dead_operator_changes_nothing(
@@ -136,4 +152,4 @@ def _ask_slowly(plant: Rig, names: list[str]) -> None:
     """Requests come for as long as operators are killed."""
     for name in names:
         plant.home.ask(plant.request(name, STAGE))
-        time.sleep(0.15)
+        time.sleep(0.1)

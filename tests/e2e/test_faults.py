@@ -104,7 +104,7 @@ def test_a_call_that_broke_before_it_arrived_is_made_again(plant: Rig, how: str)
     assert plant.resumed_once(name)["retry"] == {"count": 1}
 
 
-@pytest.mark.parametrize("how", ["drop", "garbage", "status 500", "status 504"])
+@pytest.mark.parametrize("how", ["drop", "reset", "garbage", "status 500", "status 504"])
 def test_a_write_that_was_done_and_whose_answer_was_lost_is_ours_and_is_not_made_again(
     plant: Rig, how: str
 ) -> None:
@@ -112,6 +112,7 @@ def test_a_write_that_was_done_and_whose_answer_was_lost_is_ours_and_is_not_made
     ready(plant, name)
     breaks: dict[str, faults.Fault] = {
         "drop": faults.drop_after,
+        "reset": faults.reset_after,
         "garbage": faults.garble_after,
         "status 500": faults.answer_after(500),
         "status 504": faults.answer_after(504),

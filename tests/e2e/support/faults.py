@@ -128,6 +128,12 @@ async def drop_after(call: Call) -> None:
     call.drop()
 
 
+async def reset_after(call: Call) -> None:
+    """Passes the call on and resets the connection instead of the answer."""
+    await call.forward()
+    call.reset()
+
+
 async def garble_after(call: Call) -> Reply:
     """Passes the call on and returns a success whose body is no JSON."""
     await call.forward()

@@ -81,7 +81,7 @@ class History:
         """Ends the watch."""
         self._stopped.set()
         if self._response is not None:
-            with contextlib.suppress(OSError, AttributeError):
+            with contextlib.suppress(OSError, AttributeError, ValueError):
                 self._response.shutdown()
         self._thread.join(_STOP_SECONDS)
         self._api.rest_client.pool_manager.clear()

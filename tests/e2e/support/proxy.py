@@ -248,7 +248,8 @@ class Proxy:
         if expired is not None:
             self._expired.remove(expired)
             gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
-            return web.json_response({"type": "ERROR", "object": gone})
+            told = json.dumps({"type": "ERROR", "object": gone})
+            return web.Response(text=f"{told}\n", content_type="application/json")
         answered = web.StreamResponse()
         self._watches.append(request)
         try:

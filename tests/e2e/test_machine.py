@@ -1,0 +1,150 @@
+"""Anything in any order: hypothesis makes up days, and no request is lost, no gate opened wrongly.
+
+The days take place on the real API server and Argo's controller, and the operator is killed for
+real: what chance decides besides, hypothesis does not know. So a failing day is not made smaller;
+what happened in it is told in full. More and longer days, other ones each time:
+
+    DAYS=200 STEPS=60 .venv/bin/pytest tests/e2e/test_machine.py --timeout 36000
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from typing import Any, cast
+
+import hypothesis
+import pytest
+from hypothesis import stateful
+from hypothesis import strategies as st
+
+from tests.e2e.support import machine, rig
+from tests.e2e.support.home import Home
+from tests.e2e.support.machine import Kind, Shape
+from tests.e2e.support.rig import Rig
+
+DAYS = int(os.environ.get("DAYS", "4"))
+STEPS = int(os.environ.get("STEPS", "25"))
+
+TASKS = st.sampled_from(("a", "b", "c"))
+STAGES = st.sampled_from(machine.STAGES)
+INDICES = st.integers(0, 20)
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def plant(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    with rig.running(home, tmp_path_factory.mktemp("machine")) as started:
+        yield started
+
+
+class Days(stateful.RuleBasedStateMachine):
+    """The rules; `machine.Day` does what they say."""
+
+    def __init__(self, plant: Rig) -> None:
+        super().__init__()
+        self.day = machine.Day(plant, f"day-{next(_numbers)}")
+
+    @stateful.initialize(task=TASKS, shape=st.sampled_from(Shape))
+    def begins(self, task: str, shape: Shape) -> None:
+        self._do(self.day.submit, task, shape)
+
+    @stateful.rule(task=TASKS, shape=st.sampled_from(Shape))
+    def submit(self, task: str, shape: Shape) -> None:
+        self._do(self.day.submit, task, shape)
+
+    @stateful.rule(task=TASKS, stage=STAGES)
+    def ask(self, task: str, stage: str) -> None:
+        self._do(self.day.ask, task, stage, Kind.GOOD)
+
+    @stateful.rule(task=TASKS)
+    def ask_for_the_first(self, task: str) -> None:
+        self._do(self.day.ask, task, machine.STAGES[0], Kind.GOOD)
+
+    @stateful.rule(task=TASKS, stage=STAGES, kind=st.sampled_from(Kind))
+    def ask_perhaps_wrongly(self, task: str, stage: str, kind: Kind) -> None:
+        self._do(self.day.ask, task, stage, kind)
+
+    @stateful.rule(index=INDICES)
+    def ask_again(self, index: int) -> None:
+        self._do(self.day.ask_again, index)
+
+    @stateful.rule(index=INDICES, anew=st.booleans())
+    def withdraw(self, index: int, anew: bool) -> None:
+        self._do(self.day.withdraw, index, anew=anew)
+
+    @stateful.rule(task=TASKS)
+    def remove(self, task: str) -> None:
+        self._do(self.day.remove, task)
+
+    @stateful.rule(task=TASKS)
+    def terminate(self, task: str) -> None:
+        self._do(self.day.terminate, task)
+
+    @stateful.rule(task=TASKS)
+    def open_by_hand(self, task: str) -> None:
+        self._do(self.day.open_by_hand, task)
+
+    @stateful.rule(threshold=st.sampled_from((1, 2, 1000)))
+    def change_policy(self, threshold: int) -> None:
+        self._do(self.day.change_policy, threshold=threshold)
+
+    @stateful.rule(
+        what=st.sampled_from(("workflow", "status")),
+        fault=st.sampled_from(sorted(machine.FAULTS)),
+        times=st.integers(1, 3),
+    )
+    def break_calls(self, what: str, fault: str, times: int) -> None:
+        self._do(self.day.break_calls, what, fault, times)
+
+    @stateful.rule()
+    def cut(self) -> None:
+        self._do(self.day.cut)
+
+    @stateful.rule(silent=st.booleans())
+    def silence(self, silent: bool) -> None:
+        self._do(self.day.silence if silent else self.day.hear)
+
+    @stateful.rule()
+    def kill(self) -> None:
+        self._do(self.day.kill)
+
+    @stateful.rule(seconds=st.sampled_from((0.05, 0.3, 1.0)))
+    def pause(self, seconds: float) -> None:
+        self._do(self.day.pause, seconds)
+
+    @stateful.invariant()
+    def nothing_is_wrong(self) -> None:
+        self._do(self.day.check)
+
+    def teardown(self) -> None:
+        self._do(self.day.end)
+
+    def _do(self, work: Any, *args: Any, **more: Any) -> None:
+        try:
+            work(*args, **more)
+        except Exception as error:
+            error.add_note("\n".join(["the day:", *self.day.told]))
+            raise
+
+
+@pytest.mark.timeout(600)
+def test_whatever_happens_in_whatever_order_each_gate_is_opened_once_by_the_right_request(
+    plant: Rig,
+) -> None:
+    stateful.run_state_machine_as_test(
+        cast(type[stateful.RuleBasedStateMachine], lambda: Days(plant)),
+        settings=hypothesis.settings(
+            max_examples=DAYS,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            # The same days in each run of the suite, others when more are asked for.
+            derandomize="DAYS" not in os.environ,
+            phases=[hypothesis.Phase.generate],
+            suppress_health_check=list(hypothesis.HealthCheck),
+            print_blob=True,
+        ),
+    )

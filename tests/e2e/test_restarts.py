@@ -1,0 +1,157 @@
+"""The parts of the cluster end and come back: API server, etcd, Argo's controller.
+
+A control plane of its own, whose parts the tests kill. The operator is not restarted for any of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from resumer.api.outcomes import Reason
+from tests.controlplane import client, components, launcher
+from tests.e2e.support import home as homes
+from tests.e2e.support import rig, waiting
+from tests.e2e.support.home import Home
+from tests.e2e.support.manifests import Json
+from tests.e2e.support.rig import Rig
+
+STAGE = "restarts"
+GATES = 12
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def plane(built_components: None) -> Iterator[launcher.ControlPlane]:
+    with launcher.start() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def plant(plane: launcher.ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """The operator behind the proxy; it may try for as long as an API server needs to start."""
+    with contextlib.closing(client.Cluster(plane.kubeconfig)) as cluster:
+        home = Home(cluster, "default")
+        with rig.running(home, tmp_path_factory.mktemp("restarts")) as started:
+            started.policy(
+                STAGE,
+                nodeFieldSelector="displayName=first",
+                retry={"maxAttempts": 20, "baseSeconds": 1},
+                circuitBreaker={"failureThreshold": 1000},
+            )
+            yield started
+
+
+def submitted(plant: Rig, prefix: str, count: int = GATES) -> Sequence[str]:
+    """Workflows, each at its first gate."""
+    names = [f"{prefix}-{number}" for number in range(count)]
+    for name in names:
+        plant.home.cluster.create(plant.workflow(name, STAGE), plant.home.namespace)
+    for name in names:
+        plant.home.at_gate(name, "first")
+    return names
+
+
+def asked(plant: Rig, names: Sequence[str]) -> None:
+    plant.home.ask(*(plant.request(name, STAGE) for name in names))
+
+
+def all_resumed_once(plant: Rig, names: Sequence[str]) -> None:
+    for name in names:
+        plant.home.resumed(name)
+    for name in names:
+        plant.opened_once(name)
+
+
+@pytest.mark.parametrize("killed", [components.API_SERVER.name, components.ETCD.name])
+def test_what_was_asked_for_before_and_after_an_outage_is_resumed_once(
+    plane: launcher.ControlPlane, plant: Rig, killed: str
+) -> None:
+    names = submitted(plant, f"outage-{killed}")
+    operator = plant.operator
+    asked(plant, names[: GATES // 2])
+    plane.kill(killed)
+    known = len(operator.log())
+    waiting.eventually(lambda: len(operator.log()) > known, operator.tail)
+    plane.start_component(killed)
+    answers(plant)
+    asked(plant, names[GATES // 2 :])
+    all_resumed_once(plant, names)
+    assert plant.operator is operator
+
+
+def answers(plant: Rig) -> None:
+    """Returns once the API server takes writes again."""
+
+    def taken() -> bool:
+        with contextlib.suppress(client.ApiError):
+            labels = {"metadata": {"labels": {"answers": "yes"}}}
+            plant.home.cluster.patch("Namespace", plant.home.namespace, None, labels)
+            return True
+        return False
+
+    waiting.eventually(taken, lambda: "no write is taken")
+
+
+def test_what_is_deleted_in_a_gap_that_the_api_server_cannot_fill_is_not_acted_upon(
+    plane: launcher.ControlPlane, plant: Rig
+) -> None:
+    """The watches hear nothing, objects go, and the API server forgets what it was (410)."""
+    kept, gone = submitted(plant, "gap", 2)
+    operator = plant.operator
+    early = [f"gap-{when}" for when in ("withdrawn", "early")]
+    asked(plant, early)
+    for name in early:
+        waits(plant, name, Reason.WORKFLOW_NOT_FOUND)
+    plant.proxy.freeze("/workflow(resume)?s$")
+    plant.home.cluster.delete(homes.RESUME, early[0], plant.home.namespace)
+    plant.home.cluster.delete(homes.WORKFLOW, gone, plant.home.namespace)
+    asked(plant, [kept, gone])
+    plant.home.submit(plant.workflow(early[1], STAGE))
+    plane.restart(components.API_SERVER.name)
+    answers(plant)
+    plant.proxy.thaw()
+    operator.wait_logged("watch interrupted", 60, status=410)
+    all_resumed_once(plant, [kept, early[1]])
+    waits(plant, gone, Reason.WORKFLOW_NOT_FOUND)
+    # With what is new in the list, what is missing in it is known.
+    plant.home.submit(plant.workflow(early[0], STAGE))
+    plant.home.ask(plant.request("gap-probe", STAGE, task=gone))
+    waits(plant, "gap-probe", Reason.WORKFLOW_NOT_FOUND)
+    plant.untouched(early[0])
+    assert plant.operator is operator
+
+
+def waits(plant: Rig, name: str, reason: Reason) -> Json:
+    """The status of a request, once it waits for this reason."""
+    return plant.home.came_to(name, reason)
+
+
+def test_gates_open_while_argos_controller_is_away_and_the_workflows_go_on_when_it_is_back(
+    plane: launcher.ControlPlane, plant: Rig
+) -> None:
+    names = submitted(plant, "argo")
+    asked(plant, names[: GATES // 2])
+    plane.kill(components.ARGO.name)
+    asked(plant, names[GATES // 2 :])
+    early = "argo-early"
+    asked(plant, [early])
+    plant.home.cluster.create(plant.workflow(early, STAGE), plant.home.namespace)
+    for name in names:
+        plant.home.resumed(name)
+    plane.start_component(components.ARGO.name)
+    all_resumed_once(plant, [*names, early])
+
+
+def test_argos_controller_that_is_killed_again_and_again_undoes_nothing(
+    plane: launcher.ControlPlane, plant: Rig
+) -> None:
+    names = submitted(plant, "again")
+    for number in range(3):
+        asked(plant, names[number::3])
+        plane.kill(components.ARGO.name)
+        plane.start_component(components.ARGO.name)
+    all_resumed_once(plant, names)
