@@ -22,7 +22,7 @@ from tests.e2e.support.rig import Rig
 
 STAGE = "gates"
 SOAK = 100
-KILLS = 7
+KILLS = 6
 
 WORKFLOW_WRITE = r"/workflows/{}$"
 STATUS_WRITE = r"/workflowresumes/{}/status$"

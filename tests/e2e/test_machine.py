@@ -21,14 +21,20 @@ from hypothesis import strategies as st
 
 from tests.e2e.support import machine, rig
 from tests.e2e.support.home import Home
-from tests.e2e.support.machine import Kind, Shape
+from tests.e2e.support.machine import Shape
 from tests.e2e.support.rig import Rig
+from tests.e2e.support.truth import Kind
 
-DAYS = int(os.environ.get("DAYS", "4"))
-STEPS = int(os.environ.get("STEPS", "25"))
+DAYS = int(os.environ.get("DAYS", "8"))
+STEPS = int(os.environ.get("STEPS", "20"))
 
-TASKS = st.sampled_from(("a", "b", "c"))
-STAGES = st.sampled_from(machine.STAGES)
+TASKS = ("a", "b", "c")
+OF_TASKS = st.sampled_from(TASKS)
+OF_STAGES = st.sampled_from(machine.STAGES)
+CALLS = st.sampled_from(("workflow", "status"))
+FAULTS = st.sampled_from(sorted(machine.FAULTS))
+TIMES = st.integers(1, 3)
+MOMENTS = st.sampled_from((0.0, 0.05, 0.3, 1.0))
 INDICES = st.integers(0, 20)
 
 _numbers = itertools.count(1)
@@ -47,23 +53,33 @@ class Days(stateful.RuleBasedStateMachine):
         super().__init__()
         self.day = machine.Day(plant, f"day-{next(_numbers)}")
 
-    @stateful.initialize(task=TASKS, shape=st.sampled_from(Shape))
-    def begins(self, task: str, shape: Shape) -> None:
-        self._do(self.day.submit, task, shape)
+    @stateful.initialize(one=st.sampled_from(Shape), other=st.sampled_from(Shape))
+    def begins(self, one: Shape, other: Shape) -> None:
+        """Which rules a day has is chance as well, but each has Workflows and a request."""
+        self._do(self.day.submit, TASKS[0], one)
+        self._do(self.day.submit, TASKS[1], other)
+        self._do(self.day.ask, TASKS[0], machine.STAGES[0], Kind.GOOD)
 
-    @stateful.rule(task=TASKS, shape=st.sampled_from(Shape))
+    @stateful.rule(task=OF_TASKS, shape=st.sampled_from(Shape))
     def submit(self, task: str, shape: Shape) -> None:
         self._do(self.day.submit, task, shape)
 
-    @stateful.rule(task=TASKS, stage=STAGES)
+    @stateful.rule(task=OF_TASKS, stage=OF_STAGES)
     def ask(self, task: str, stage: str) -> None:
         self._do(self.day.ask, task, stage, Kind.GOOD)
 
-    @stateful.rule(task=TASKS)
-    def ask_for_the_first(self, task: str) -> None:
-        self._do(self.day.ask, task, machine.STAGES[0], Kind.GOOD)
+    @stateful.rule(task=OF_TASKS, stage=OF_STAGES, what=CALLS, fault=FAULTS, times=TIMES)
+    def ask_in_trouble(self, task: str, stage: str, what: str, fault: str, times: int) -> None:
+        self._do(self.day.break_calls, what, fault, times)
+        self._do(self.day.ask, task, stage, Kind.GOOD)
 
-    @stateful.rule(task=TASKS, stage=STAGES, kind=st.sampled_from(Kind))
+    @stateful.rule(task=OF_TASKS, stage=OF_STAGES, seconds=MOMENTS)
+    def ask_and_kill(self, task: str, stage: str, seconds: float) -> None:
+        self._do(self.day.ask, task, stage, Kind.GOOD)
+        self._do(self.day.pause, seconds)
+        self._do(self.day.kill)
+
+    @stateful.rule(task=OF_TASKS, stage=OF_STAGES, kind=st.sampled_from(Kind))
     def ask_perhaps_wrongly(self, task: str, stage: str, kind: Kind) -> None:
         self._do(self.day.ask, task, stage, kind)
 
@@ -75,27 +91,27 @@ class Days(stateful.RuleBasedStateMachine):
     def withdraw(self, index: int, anew: bool) -> None:
         self._do(self.day.withdraw, index, anew=anew)
 
-    @stateful.rule(task=TASKS)
+    @stateful.rule(task=OF_TASKS)
     def remove(self, task: str) -> None:
         self._do(self.day.remove, task)
 
-    @stateful.rule(task=TASKS)
+    @stateful.rule(task=OF_TASKS)
     def terminate(self, task: str) -> None:
         self._do(self.day.terminate, task)
 
-    @stateful.rule(task=TASKS)
+    @stateful.rule(task=OF_TASKS)
     def open_by_hand(self, task: str) -> None:
         self._do(self.day.open_by_hand, task)
 
-    @stateful.rule(threshold=st.sampled_from((1, 2, 1000)))
-    def change_policy(self, threshold: int) -> None:
-        self._do(self.day.change_policy, threshold=threshold)
+    @stateful.rule(threshold=st.sampled_from((1, 2, 1000, None)))
+    def change_policy(self, threshold: int | None) -> None:
+        self._do(self.day.change_policy, threshold)
 
-    @stateful.rule(
-        what=st.sampled_from(("workflow", "status")),
-        fault=st.sampled_from(sorted(machine.FAULTS)),
-        times=st.integers(1, 3),
-    )
+    @stateful.rule(stage=OF_STAGES)
+    def reset_breaker(self, stage: str) -> None:
+        self._do(self.day.reset_breaker, stage)
+
+    @stateful.rule(what=CALLS, fault=FAULTS, times=TIMES)
     def break_calls(self, what: str, fault: str, times: int) -> None:
         self._do(self.day.break_calls, what, fault, times)
 
@@ -107,11 +123,7 @@ class Days(stateful.RuleBasedStateMachine):
     def silence(self, silent: bool) -> None:
         self._do(self.day.silence if silent else self.day.hear)
 
-    @stateful.rule()
-    def kill(self) -> None:
-        self._do(self.day.kill)
-
-    @stateful.rule(seconds=st.sampled_from((0.05, 0.3, 1.0)))
+    @stateful.rule(seconds=MOMENTS)
     def pause(self, seconds: float) -> None:
         self._do(self.day.pause, seconds)
 

@@ -63,7 +63,7 @@ def all_resumed_once(plant: Rig, names: Sequence[str]) -> None:
     for name in names:
         plant.home.resumed(name)
     for name in names:
-        plant.opened_once(name)
+        plant.opened_once(name, answered=False)
 
 
 @pytest.mark.parametrize("killed", [components.API_SERVER.name, components.ETCD.name])

@@ -1,8 +1,9 @@
-"""A day of a cluster: what may happen to requests, Workflows and the operator, and the truth.
+"""A day of a cluster: what may happen to requests, Workflows and the operator.
 
 `Day` is the model of one example: it does things to the real API server, and knows of each gate who
 may have opened it. `Day.check` holds at any moment; `Day.end` heals everything, waits until the
-operator has come to rest, and then says for each gate and each request whether it is right.
+operator has come to rest, and then says for each gate and each request whether it is right (`truth`
+has the rules).
 
 A task has at most one Workflow at a time. Each gate says in its input `stage` which stage it is, so
 that it is known for each request which gate it means.
@@ -11,29 +12,29 @@ that it is known for each request which gate it means.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import enum
-import re
 import time
 from collections.abc import Mapping, Sequence
 
 from tests.controlplane import client
-from tests.e2e.support import faults, manifests
+from tests.e2e.support import faults, manifests, truth
 from tests.e2e.support import home as homes
+from tests.e2e.support import rig as rigs
 from tests.e2e.support.manifests import Json
+from tests.e2e.support.proxy import Rule
 from tests.e2e.support.rig import Rig
+from tests.e2e.support.truth import Asked, Kind, Sight
 
 STAGES = ("first", "second", "third")
-_SIGNED = re.compile(r"Resumed by: workflowresume/\S+ \(uid ([0-9a-f-]+)\)")
-_BY_A_PERSON = "opened by a person"
 _END = 90.0
 """Seconds in which everything has to come to rest after everything was healed."""
 _POLL = 0.2
+_NEVER = 1000
+"""Failures after which a breaker opens that shall not."""
 _MOST_FAULTS = 15
 """In one example: fewer than the attempts of a request."""
 _RETRY = {"maxAttempts": 20, "strategy": "Fixed", "baseSeconds": 0.3, "jitter": "None"}
 _STAGE_PARAMETER = {"stageParameter": "stage"}
-_OUTCOMES_OF_RIGHT = {"Resumed", "AlreadyResumed", "Late", "Ambiguous"}
 
 
 class Shape(enum.StrEnum):
@@ -45,34 +46,6 @@ class Shape(enum.StrEnum):
     """All at once."""
     TWINS = "twins"
     """Two of the first stage at once: who asks for one is told that it is not clear which."""
-
-
-class Kind(enum.StrEnum):
-    """What is right or wrong about a request."""
-
-    GOOD = "good"
-    OTHER_TASK = "of another task"
-    FAILING_RULE = "with a rule that does not hold"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Asked:
-    """A request that was created."""
-
-    name: str
-    task: str
-    stage: str
-    kind: Kind
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Sight:
-    """Everything as the API server tells it at one moment: the requests first."""
-
-    requests: Mapping[str, Json]
-    """Statuses by uid, of those that are still there."""
-    workflows: Mapping[str, Json]
-    """By task."""
 
 
 class Day:
@@ -88,14 +61,14 @@ class Day:
         self._name = name
         self._asked: dict[str, Asked] = {}
         self._workflows: dict[str, str] = {}
+        self._shapes: dict[str, Shape] = {}
+        self._threshold: int | None = _NEVER
         self._created = 0
         self._faults = 0
-        self._rules = [rig.proxy.on("PATCH", "never", faults.delay(0))]
+        self._rules: list[Rule] = []
         self.told: list[str] = []
         """What was done, for whoever has to understand a failure."""
-        rig.home.ask(
-            manifests.policy(name, *self._stages(1000), matches=self._labels, **_STAGE_PARAMETER)
-        )
+        rig.home.ask(self._policy(_NEVER))
 
     # What happens
 
@@ -114,6 +87,7 @@ class Day:
         )
         self._rig.home.cluster.create(body, self._rig.home.namespace)
         self._workflows[task] = name
+        self._shapes[task] = shape
         self._tell(f"submit {name}: {shape}")
 
     def ask(self, task: str, stage: str, kind: Kind, name: str = "") -> None:
@@ -127,7 +101,7 @@ class Day:
             name,
             self._workflows[task] if kind is Kind.OTHER_TASK else None,
             task="somebody-elses" if kind is Kind.OTHER_TASK else full,
-            event_type=f"{self._name}-{stage}",
+            event_type=self._of_day(stage),
             policyName=self._name,
             rules=[manifests.rule("labels.owner", "equals", "nobody")]
             if kind is Kind.FAILING_RULE
@@ -179,7 +153,7 @@ class Day:
             patch = [
                 {"op": "test", "path": f"{at}/phase", "value": "Running"},
                 {"op": "replace", "path": f"{at}/phase", "value": "Succeeded"},
-                {"op": "add", "path": f"{at}/message", "value": _BY_A_PERSON},
+                {"op": "add", "path": f"{at}/message", "value": truth.BY_A_PERSON},
             ]
             # Somebody may be quicker.
             with contextlib.suppress(client.ApiError):
@@ -192,11 +166,26 @@ class Day:
                 )
             self._tell(f"open {display} of {name} by hand")
 
-    def change_policy(self, *, threshold: int) -> None:
-        """Other numbers, for all that wait."""
-        patch = {"spec": {"stages": self._stages(threshold)}}
-        self._rig.home.cluster.patch(homes.POLICY, self._name, self._rig.home.namespace, patch)
-        self._tell(f"breaker opens after {threshold}")
+    def change_policy(self, threshold: int | None) -> None:
+        """Other numbers, for all that wait; None: there is no policy any more."""
+        if threshold == self._threshold:
+            return
+        at = (homes.POLICY, self._name, self._rig.home.namespace)
+        if threshold is None:
+            self._rig.home.cluster.delete(*at)
+            self._rig.home.cluster.wait_gone(*at, homes.TIMEOUT)
+        elif self._threshold is None:
+            self._rig.home.ask(self._policy(threshold))
+        else:
+            self._rig.home.cluster.patch(*at, {"spec": {"stages": self._stages(threshold)}})
+        self._threshold = threshold
+        self._tell(f"breaker opens after {threshold}" if threshold else "no policy")
+
+    def reset_breaker(self, stage: str) -> None:
+        """A person deletes a breaker."""
+        at = (rigs.BREAKER, self._of_day(stage), self._rig.home.namespace)
+        self._rig.home.cluster.delete(*at, missing_ok=True)
+        self._tell(f"reset the breaker of {stage}")
 
     def break_calls(self, what: str, fault: str, times: int) -> None:
         """The next writes meet a fault."""
@@ -215,7 +204,7 @@ class Day:
     def silence(self) -> None:
         """The watches fall silent, or are heard again."""
         self._rig.proxy.thaw()
-        self._rig.proxy.freeze("/workflow(resume)?s$")
+        self._rig.proxy.freeze(r"/workflow\w*$")
         self._tell("watches are silent")
 
     def hear(self) -> None:
@@ -238,8 +227,7 @@ class Day:
     def check(self) -> None:
         """What holds at any moment."""
         assert self._rig.operator.alive, self._rig.operator.tail()
-        for task, body in self._see().workflows.items():
-            self._check_gates(task, body)
+        truth.check_gates(self._asked, self._see())
 
     def end(self) -> None:
         """Heals everything and checks everything, when all has come to rest.
@@ -250,69 +238,38 @@ class Day:
         for rule in self._rules:
             rule.remove()
         self._rig.proxy.thaw()
+        self.change_policy(_NEVER)
         self._tell("healed")
+        # Whatever was, who asks now gets it.
+        for task in self._workflows:
+            for stage in STAGES:
+                self.ask(task, stage, Kind.GOOD)
         deadline = time.monotonic() + _END
         while True:
             late = time.monotonic() > deadline
             seen = self._see()
-            restless = [text for text in map(self._why_not_at_rest(seen), seen.requests) if text]
+            restless = [
+                *truth.restless(self._asked, seen),
+                *(f"{task} has not finished" for task in self._unfinished(seen)),
+            ]
             if not restless:
                 break
             assert not late, f"not at rest: {restless}"
             time.sleep(_POLL)
+        truth.check_gates(self._asked, seen)
+        truth.check_outcomes(self._asked, seen)
         for task, body in seen.workflows.items():
-            self._check_gates(task, body)
             written = self._rig.writes(body["metadata"]["name"])
-            effective = sum(one.took_effect for one in written)
-            signed = sum(bool(_signatures(node)) for node in homes.nodes(body))
+            effective, signed = sum(one.took_effect for one in written), truth.opened_by_us(body)
             assert effective == signed, f"{task}: {effective} writes, {signed} gates opened"
-        for uid, status in seen.requests.items():
-            self._check_outcome(uid, status, seen)
 
-    def _check_gates(self, task: str, body: Json) -> None:
-        """Each gate that is not closed was opened once, by whom it may be."""
-        seen: dict[str, str] = {}
-        for node in homes.nodes(body):
-            if node.get("type") != "Suspend" or node.get("phase") != "Succeeded":
-                continue
-            message, gate = node.get("message", ""), node["displayName"]
-            signatures = _signatures(node)
-            if not signatures:
-                assert message == _BY_A_PERSON, f"{gate} of {task}: {message!r}"
-                continue
-            assert len(signatures) == 1, f"{gate} of {task} was opened twice: {message!r}"
-            asked = self._asked.get(signatures[0])
-            assert asked is not None, f"{gate} of {task}: {message!r} is nobody's"
-            wanted = Asked(asked.name, task, _stage_of(node), Kind.GOOD)
-            assert asked == wanted, f"{gate} of {task} was opened by {asked}"
-            assert asked.name not in seen, f"{asked.name} opened {gate} and {seen[asked.name]}"
-            seen[asked.name] = gate
-
-    def _why_not_at_rest(self, seen: Sight) -> _Restless:
-        return _Restless(self._asked, seen)
-
-    def _check_outcome(self, uid: str, status: Json, seen: Sight) -> None:
-        """What is said of a request at rest is true."""
-        asked, outcome = self._asked[uid], status["outcome"]
-        body = seen.workflows.get(asked.task)
-        signed = {found for node in _gates(body) for found in _signatures(node)}
-        said = f"{asked}: {outcome} ({status.get('reason')}: {status.get('message')})"
-        if body is not None:
-            assert (outcome == "Resumed") >= (uid in signed), f"{said}, but it opened a gate"
-        match asked.kind:
-            case Kind.GOOD:
-                assert outcome in _OUTCOMES_OF_RIGHT | {"Waiting"}, said
-            case Kind.OTHER_TASK:
-                assert outcome in ("Rejected", "Waiting"), said
-            case Kind.FAILING_RULE:
-                allowed = _OUTCOMES_OF_RIGHT - {"Resumed"} | {"Rejected", "Waiting"}
-                assert outcome in allowed, said
-        if (
-            outcome == "Resumed"
-            and body is not None
-            and str(status["workflow"]["uid"]) == str(body["metadata"]["uid"])
-        ):
-            assert uid in signed, f"{said}, but no gate says so"
+    def _unfinished(self, seen: Sight) -> Sequence[str]:
+        """The tasks whose Workflow goes on, though every gate of it was asked for."""
+        return [
+            task
+            for task, body in seen.workflows.items()
+            if self._shapes[task] is not Shape.TWINS and not truth.finished(body)
+        ]
 
     def _see(self) -> Sight:
         selector = f"day={self._name}"
@@ -331,9 +288,17 @@ class Day:
     def _labels(self) -> dict[str, str]:
         return {"day": self._name}
 
+    def _of_day(self, stage: str) -> str:
+        """A breaker belongs to a stage of a namespace, so a day has stages of its own."""
+        return f"{self._name}-{stage}"
+
+    def _policy(self, threshold: int) -> Json:
+        return manifests.policy(
+            self._name, *self._stages(threshold), matches=self._labels, **_STAGE_PARAMETER
+        )
+
     def _stages(self, threshold: int) -> Sequence[Json]:
-        """The stages of the policy; they have the day's name, for a breaker belongs to a stage."""
-        names = [f"{self._name}-{stage}" for stage in STAGES]
+        names = map(self._of_day, STAGES)
         breaker = {"failureThreshold": threshold, "openSeconds": 1}
         return [
             {"name": name, "eventTypes": [name], "retry": _RETRY, "circuitBreaker": breaker}
@@ -343,9 +308,7 @@ class Day:
     def _templates(self, shape: Shape) -> Sequence[Json]:
         stages = (STAGES[0], STAGES[0]) if shape is Shape.TWINS else STAGES
         steps = [
-            manifests.step(
-                f"{stage}-{number}", "gate", arguments={"stage": f"{self._name}-{stage}"}
-            )
+            manifests.step(f"{stage}-{number}", "gate", arguments={"stage": self._of_day(stage)})
             for number, stage in enumerate(stages)
         ]
         groups = steps if shape is Shape.CHAIN else [steps]
@@ -357,51 +320,6 @@ class Day:
 
     def _tell(self, text: str) -> None:
         self.told.append(text)
-
-
-class _Restless:
-    """Says of a request why it has not come to rest, or ""."""
-
-    def __init__(self, asked: Mapping[str, Asked], seen: Sight) -> None:
-        self._asked = asked
-        self._seen = seen
-
-    def __call__(self, uid: str) -> str:
-        asked, status = self._asked[uid], self._seen.requests[uid]
-        outcome = status.get("outcome")
-        if outcome in ("Resumed", "AlreadyResumed", "Late", "Ambiguous", "Rejected"):
-            return ""
-        said = f"{asked} is {outcome} ({status.get('reason')}: {status.get('message')})"
-        body = self._seen.workflows.get(asked.task)
-        if outcome != "Waiting":
-            return said
-        if body is None:
-            return ""
-        if "phase" not in body.get("status", {}):
-            return f"{asked.task} has not begun"
-        if asked.kind is Kind.OTHER_TASK:
-            return said
-        if body["metadata"]["labels"].get("workflows.argoproj.io/completed") == "true":
-            return said
-        if body["spec"].get("shutdown"):
-            return said
-        for node in _gates(body):
-            if _stage_of(node) == asked.stage and (node["phase"] == "Running" or _signatures(node)):
-                return said
-        return ""
-
-
-def _gates(body: Json | None) -> Sequence[Json]:
-    return [node for node in homes.nodes(body or {}) if node.get("type") == "Suspend"]
-
-
-def _signatures(node: Json) -> list[str]:
-    return _SIGNED.findall(node.get("message", ""))
-
-
-def _stage_of(node: Json) -> str:
-    (stage,) = node["inputs"]["parameters"]
-    return str(stage["value"]).rpartition("-")[2]
 
 
 FAULTS: Mapping[str, faults.Fault] = {
