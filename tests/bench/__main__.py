@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-from tests.bench import api, contenders, driver, machine, measuring, report
+from tests.bench import api, contenders, driver, machine, measuring, report, soak
 from tests.controlplane import build, components, launcher, toolchain
 
 _ERRORS = (
@@ -20,6 +20,7 @@ _ERRORS = (
     build.BuildFailed,
     contenders.ContenderFailed,
     driver.PassFailed,
+    soak.SoakFailed,
     launcher.StartFailed,
     toolchain.ToolMissing,
 )
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the exit code: 0 when everything was measured, whatever the figures are
     """
     options = _parser().parse_args(arguments)
+    if options.faults:
+        return _soak(options)
     plan = measuring.QUICK if options.quick else measuring.FULL
     chosen = {
         field.name: getattr(options, field.name)
@@ -100,6 +103,31 @@ def _measure(
     return results, about
 
 
+def _soak(options: argparse.Namespace) -> int:
+    """The fault counts; the exit code is 0 only if every promise was kept."""
+    plan = soak.QUICK if options.quick else soak.FULL
+    if options.resumes:
+        plan = dataclasses.replace(plan, resumes=options.resumes)
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="resumer-bench-") as scratch,
+            launcher.start() as plane,
+        ):
+            count = soak.run(plane, plan, pathlib.Path(scratch), say=_say)
+    except _ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(soak.table(count))
+    whole = {
+        "machine": machine.describe(),
+        "plan": dataclasses.asdict(plan),
+        "faults": dataclasses.asdict(count),
+    }
+    options.json.write_text(f"{json.dumps(whole, indent=2)}\n")
+    print(f"written to {options.json}")
+    return 0 if count.clean else 1
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -110,6 +138,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Measures the operator, the floor and Argo's own resume on this machine.",
     )
     parser.add_argument("--quick", action="store_true", help="only see that it works: few resumes")
+    parser.add_argument(
+        "--faults",
+        action="store_true",
+        help="count instead what is lost or doubled while everything around the operator breaks",
+    )
     parser.add_argument("--nodes", type=int, nargs="+", help="sizes of workflows, 2 or more")
     parser.add_argument("--rounds", type=int, help="how often each contender has its turn")
     parser.add_argument("--resumes", type=int, help="in a pass under load")

@@ -42,6 +42,25 @@ def test_a_resume_takes_two_writes_and_at_most_one_read_as_the_api_server_counts
         assert f"{nodes} nodes: 2.00 writes" in printed
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("built_components")
+def test_the_soak_counts_what_it_breaks_and_finds_nothing_lost_or_doubled(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A small one: `make bench BENCH_ARGS=--faults` does the one whose figures are in the pages."""
+    file = tmp_path / "faults.json"
+
+    assert command.main(["--faults", "--quick", "--json", str(file)]) == 0
+
+    found = json.loads(file.read_text())["faults"]
+    assert (found["gates"], found["requests"], found["kills"]) == (20, 24, 2)
+    assert found["outcomes"] == {"AlreadyResumed": 4, "Resumed": 20}
+    assert (found["lost"], found["doubled"], found["wrong"], found["contradicted"]) == (0, 0, 0, 0)
+    assert found["workflow_writes"] == 1
+    assert sum(found["injected"].values()) > 0
+    assert "opened twice" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("nodes", [2, 50])
 def test_a_gate_is_seen_open_only_once_it_is(nodes: int) -> None:
     """The driver reads events without parsing them: what it concludes has to be what they say."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import random
+import signal
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from resumer.api.outcomes import Reason
-from tests.e2e.support import faults, rig, waiting
+from tests.e2e.support import faults, manifests, rig, waiting
 from tests.e2e.support import home as homes
 from tests.e2e.support.home import Home
 from tests.e2e.support.rig import Rig
@@ -111,6 +112,128 @@ def test_killed_while_it_backs_off_the_late_status_of_the_dead_operator_changes_
         lambda: str(plant.proxy.log("PATCH", path)),
     )
     assert plant.history.reasons("late-status") == ["GateOpened"]
+
+
+@pytest.mark.parametrize(
+    ("point", "call", "after"),
+    [
+        ("after the newest was resumed", WORKFLOW_WRITE.format("{}-3"), True),
+        ("after an older one was terminated", WORKFLOW_WRITE.format("{}-2"), True),
+        ("before the status is written", STATUS_WRITE, False),
+    ],
+)
+def test_killed_while_it_supersedes_the_newest_is_resumed_once_and_the_older_are_terminated(
+    plant: Rig, superseding: str, point: str, call: str, after: bool
+) -> None:
+    task = f"superseded-{point.replace(' ', '-')}"
+    names = [f"{task}-{number}" for number in (1, 2, 3)]
+    for name in names:
+        body = plant.workflow(name, superseding)
+        body["metadata"]["labels"][manifests.TASK] = task
+        plant.home.submit(body)
+    hold = faults.Hold(after=after)
+    plant.proxy.on("PATCH", call.format(task), hold)
+    plant.home.ask(plant.request(task, superseding))
+    hold.wait()
+    plant.kill()
+    hold.drop()
+    plant.start()
+    plant.came_to(task, Reason.GATE_OPENED)
+    plant.opened_once(names[-1], task)
+    for name in names[:-1]:
+        gate = homes.node(plant.home.ended(name, "Failed"), "first")
+        assert (gate["phase"], gate["message"]) == ("Failed", "Stopped with strategy 'Terminate'")
+    assert plant.history.reasons(task) == ["GateOpened"]
+
+
+@pytest.fixture(scope="module")
+def superseding(plant: Rig) -> str:
+    """A stage whose policy means the newest workflow of a task, and ends the others."""
+    plant.policy("superseding", ambiguity="NewestCancelOthers")
+    return "superseding"
+
+
+def test_told_to_end_it_ends_what_it_has_begun_and_says_so(plant: Rig) -> None:
+    plant.home.submit(plant.workflow("leaving", STAGE))
+    hold = faults.Hold()
+    plant.proxy.on("PATCH", WORKFLOW_WRITE.format("leaving"), hold)
+    plant.home.ask(plant.request("leaving", STAGE))
+    hold.wait()
+    plant.operator.signal(signal.SIGTERM)
+    plant.operator.wait_logged("stopping")
+    hold.release()
+    plant.stop()
+    # Before the next operator is there.
+    plant.resumed_once("leaving")
+    plant.start()
+
+
+def test_stopped_in_the_middle_of_a_write_for_a_while_it_goes_on_with_what_is_then(
+    plant: Rig,
+) -> None:
+    """As a suspended virtual machine is: what was going on meanwhile comes all at once."""
+    for name in ("paused", "opened-meanwhile", "asked-meanwhile"):
+        plant.home.submit(plant.workflow(name, STAGE))
+    holds = [faults.Hold() for _ in range(2)]
+    for name, hold in zip(("paused", "opened-meanwhile"), holds, strict=True):
+        plant.proxy.on("PATCH", WORKFLOW_WRITE.format(name), hold)
+        plant.home.ask(plant.request(name, STAGE, nodeFieldSelector="displayName=first"))
+        hold.wait()
+    operator = plant.operator
+    operator.signal(signal.SIGSTOP)
+    opened = homes.node(plant.home.workflow("opened-meanwhile"), "first")["id"]
+    plant.home.cluster.patch(
+        homes.WORKFLOW,
+        "opened-meanwhile",
+        plant.home.namespace,
+        {"status": {"nodes": {opened: {"phase": "Succeeded"}}}},
+    )
+    plant.home.ask(plant.request("asked-meanwhile", STAGE))
+    for hold in holds:
+        hold.release()
+    time.sleep(3)
+    operator.signal(signal.SIGCONT)
+    plant.resumed_once("paused")
+    plant.resumed_once("asked-meanwhile")
+    status = plant.came_to("opened-meanwhile", Reason.GATE_ALREADY_OPENED)
+    assert status["resumedBy"] == "somebody else"
+    assert plant.operator is operator
+
+
+@pytest.mark.timeout(240)
+def test_killed_in_a_storm_while_the_breaker_is_open_it_holds_on_and_then_resumes_each_once(
+    plant: Rig,
+) -> None:
+    breaker = {"failureThreshold": 3, "openSeconds": 3}
+    plant.policy("storm", retry={"maxAttempts": 20}, circuitBreaker=breaker)
+    names = plant.at_gates("storm", 30)
+    (calm,) = plant.at_gates(STAGE, 1, "calm")
+    refused = faults.answer(503)
+    with plant.proxy.on("PATCH", WORKFLOW_WRITE.format(r"storm-\d+"), refused, times=None) as rule:
+        plant.home.ask(*(plant.request(name, "storm") for name in names))
+        plant.breaker_in("storm", "Open")
+        for _ in range(3):
+            plant.kill()
+            before = rule.hits
+            plant.start()
+            # The breaker outlives the operator: what is tried are its probes, one at a time.
+            rule.wait(before + 1)
+            assert rule.hits < before + 10
+        plant.home.ask(plant.request(calm, STAGE))
+        plant.resumed_once(calm)
+    for name in names:
+        plant.came_to(name, Reason.GATE_OPENED)
+    for name in names:
+        plant.opened_once(name)
+        assert [one["outcome"] for one in plant.history.of(name)].count("Resumed") == 1
+    failed = [
+        one
+        for name in names
+        for one in plant.came_to(name, Reason.GATE_OPENED)["attempts"]
+        if one["reason"] == "ApiUnavailable"
+    ]
+    # Nobody who was held lost an attempt by it; one that a killed operator made may be unknown.
+    assert len(failed) <= rule.hits
 
 
 @pytest.mark.timeout(240)
