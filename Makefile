@@ -25,7 +25,7 @@ IMAGE ?= resumer:dev
 
 # Folders of Python and of YAML, as far as they exist.
 PYTHON_DIRS := $(wildcard operator/resumer tests demo docs)
-YAML_DIRS := $(wildcard crds charts deploy)
+YAML_DIRS := $(wildcard .github crds charts deploy)
 
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 LAYERS_UNIT := tests/unit

@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type does what the README shows."""
+"""What the README and the how-to page tell a newcomer to type does what they show."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests.controlplane import toolchain
+from tests.controlplane import client, toolchain
+from tests.e2e.support import home as homes
 from tests.e2e.support import pages
-from tests.e2e.support.home import Home
 
 _OPERATOR = ".venv/bin/resumer run --log-format console"
 _START_TIMEOUT = 60.0
@@ -28,24 +28,28 @@ _AGE = re.compile(r"\b([0-9]+m)?[0-9]+s$")
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.fixture(scope="module")
-def environment(home: Home, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A newcomer's shell, except that what is called default there is the module's namespace."""
-    config = yaml.safe_load(home.cluster.kubeconfig.read_text())
-    for context in config["contexts"]:
-        context["context"]["namespace"] = home.namespace
-    kubeconfig = tmp_path_factory.mktemp("newcomer") / "kubeconfig"
-    kubeconfig.touch(mode=0o600)
-    kubeconfig.write_text(yaml.safe_dump(config))
-    folders = (str(toolchain.kubectl().parent), str(pathlib.Path(sys.executable).parent))
-    return {
-        **os.environ,
-        "KUBECONFIG": str(kubeconfig),
-        "PATH": os.pathsep.join((*folders, os.environ["PATH"])),
-        # Beside the operators of other tests, this one keeps to its own.
-        "RESUMER_NAMESPACE": home.namespace,
-        "RESUMER_METRICS_PORT": "0",
-    }
+@pytest.fixture
+def environment(cluster: client.Cluster, tmp_path: pathlib.Path) -> Iterator[dict[str, str]]:
+    """A newcomer's shell, except that what is called default there is a namespace of its own.
+
+    Each page gets a new one: its lists show all requests there are.
+    """
+    with homes.new(cluster) as home:
+        config = yaml.safe_load(home.cluster.kubeconfig.read_text())
+        for context in config["contexts"]:
+            context["context"]["namespace"] = home.namespace
+        kubeconfig = tmp_path / "kubeconfig"
+        kubeconfig.touch(mode=0o600)
+        kubeconfig.write_text(yaml.safe_dump(config))
+        folders = (str(toolchain.kubectl().parent), str(pathlib.Path(sys.executable).parent))
+        yield {
+            **os.environ,
+            "KUBECONFIG": str(kubeconfig),
+            "PATH": os.pathsep.join((*folders, os.environ["PATH"])),
+            # Beside the operators of other tests, this one keeps to its own.
+            "RESUMER_NAMESPACE": home.namespace,
+            "RESUMER_METRICS_PORT": "0",
+        }
 
 
 @pytest.fixture
@@ -77,11 +81,13 @@ def started(environment: dict[str, str], tmp_path: pathlib.Path) -> Iterator[Non
         process.wait()
 
 
-def test_the_first_resume_by_hand_shows_what_the_readme_shows(
-    started: None, environment: dict[str, str]
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to.md"])
+def test_what_a_page_tells_to_type_shows_what_the_page_shows(
+    page: str, started: None, environment: dict[str, str]
 ) -> None:
+    """The first resume by hand, and each section of the how-to page, typed one after the other."""
     shown = 0
-    for block, after in itertools.pairwise([*pages.blocks("README.md"), None]):
+    for block, after in itertools.pairwise([*pages.blocks(page), None]):
         if block is None or block.language != "bash":
             continue
         answer = subprocess.run(
