@@ -127,6 +127,11 @@ bench: init ## Measure speed and memory; BENCH_ARGS are passed on
 chart: init ## Write what is generated in charts/: the README
 	"$$($(BIN)/python -m tests.controlplane build --helm | grep '/helm-docs$$')" --chart-search-root charts --log-level warning
 
+.PHONY: manifests
+manifests: init ## Write dist/install.yaml: all of deploy/overlays/cluster-install in one file
+	@mkdir -p dist
+	"$$($(BIN)/python -c 'from tests.controlplane import toolchain; print(toolchain.kubectl())')" kustomize deploy/overlays/cluster-install >dist/install.yaml
+
 .PHONY: lock
 lock: init ## Write requirements/ from pyproject.toml; UPGRADE=1 takes newer versions
 	$(UV_COMPILE) pyproject.toml --output-file requirements/run.txt

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -25,6 +27,16 @@ FULL_NAME = "events-workflow-resumer"
 KUBERNETES = "1.36.3"
 
 _TIMEOUT = 120.0
+_TELL = """
+import dataclasses, json, sys
+from resumer.cli import app
+
+def tell(settings):
+    print(json.dumps(dataclasses.asdict(settings)))
+    return 0
+
+sys.exit(app.main(sys.argv[1:], tell))
+"""
 
 Json = dict[str, Any]
 
@@ -85,7 +97,11 @@ def values_file(folder: pathlib.Path, values: Mapping[str, Any]) -> pathlib.Path
 
 
 def template(
-    values: Mapping[str, Any] | None = None, *, apis: Sequence[str] = (), release: str = RELEASE
+    values: Mapping[str, Any] | None = None,
+    *,
+    apis: Sequence[str] = (),
+    release: str = RELEASE,
+    namespace: str = NAMESPACE,
 ) -> subprocess.CompletedProcess[str]:
     """What `helm template` answers.
 
@@ -93,18 +109,23 @@ def template(
         values: that differ from the chart's
         apis: served in addition, as `group/version/Kind`
         release: its name
+        namespace: to install into
     """
     served = [part for api in apis for part in ("--api-versions", api)]
     with tempfile.TemporaryDirectory() as folder:
         file = values_file(pathlib.Path(folder), values or {})
         return helm().run(
-            *("template", release, str(CHART), "--namespace", NAMESPACE, "--values", str(file)),
+            *("template", release, str(CHART), "--namespace", namespace, "--values", str(file)),
             *("--kube-version", KUBERNETES, *served),
         )
 
 
 def render(
-    values: Mapping[str, Any] | None = None, *, apis: Sequence[str] = (), release: str = RELEASE
+    values: Mapping[str, Any] | None = None,
+    *,
+    apis: Sequence[str] = (),
+    release: str = RELEASE,
+    namespace: str = NAMESPACE,
 ) -> list[Json]:
     """The objects of a release.
 
@@ -112,11 +133,12 @@ def render(
         values: that differ from the chart's
         apis: served in addition, as `group/version/Kind`
         release: its name
+        namespace: to install into
 
     Raises:
         AssertionError: Helm refuses; the message holds why
     """
-    answer = template(values, apis=apis, release=release)
+    answer = template(values, apis=apis, release=release, namespace=namespace)
     assert answer.returncode == 0, answer.stderr
     return list(documents(answer.stdout))
 
@@ -142,3 +164,35 @@ def pod(objects: Sequence[Json]) -> Json:
     """The spec of the operator's pod."""
     spec: Json = only(objects, "Deployment")["spec"]["template"]["spec"]
     return spec
+
+
+def settings(objects: Sequence[Json]) -> Json:
+    """What the operator makes of the options and variables of its container.
+
+    Raises:
+        AssertionError: it refuses them; the message holds what it said
+    """
+    deployment, container = only(objects, "Deployment"), pod(objects)["containers"][0]
+    known = {
+        "metadata.name": "pod",
+        "metadata.namespace": deployment["metadata"]["namespace"],
+    }
+    variables = {
+        one["name"]: one["value"]
+        if "value" in one
+        else known[one["valueFrom"]["fieldRef"]["fieldPath"]]
+        for one in container["env"]
+    }
+    answer = subprocess.run(
+        [sys.executable, "-c", _TELL, *container["args"]],
+        env={"PATH": os.environ["PATH"], **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_TIMEOUT,
+    )
+    assert answer.returncode == 0, answer.stderr
+    found: Json = json.loads(answer.stdout)
+    # Without a value it is the pod's own.
+    found["leader_elect_namespace"] = found["leader_elect_namespace"] or known["metadata.namespace"]
+    return found

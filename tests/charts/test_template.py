@@ -116,6 +116,25 @@ def test_what_selects_pods_selects_those_of_the_deployment(kind: str) -> None:
     assert selector.get("matchLabels", selector) == selected
 
 
+def test_the_operator_understands_its_options_as_they_are_meant() -> None:
+    found = charts.settings(rendered("everything-values"))
+    wanted = {
+        "namespaces": [],
+        "instance_id": "blue",
+        "log_level": "debug",
+        "log_format": "console",
+        "metrics_port": 9500,
+        "workers": 16,
+        "api_connections": 8,
+        "leader_elect": True,
+        "leader_elect_lease_name": "resumer",
+        "leader_elect_namespace": charts.NAMESPACE,
+    }
+    assert {key: found[key] for key in wanted} == wanted
+    some = charts.settings(rendered("namespaced-values"))
+    assert some["namespaces"] == ["team-a", "team-b"]
+
+
 def test_the_probes_and_the_service_use_the_port_that_the_operator_serves() -> None:
     objects = rendered("everything-values")
     only = container(objects)

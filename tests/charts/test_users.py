@@ -271,6 +271,23 @@ def test_a_developer_without_a_right_on_workflows_is_refused_as_well(guarded: Te
     )
 
 
+def test_a_verb_of_its_own_gives_no_power_to_change_workflows(
+    built_helm: None,
+    cluster: client.Cluster,
+    kubeconfig_for: plugin.KubeconfigFor,
+    tmp_path: pathlib.Path,
+) -> None:
+    values = {"admissionPolicies": {"workflowRight": {"enabled": True, "verb": "resume"}}}
+    with _team(cluster, kubeconfig_for, tmp_path, values) as made:
+        in_force(made)
+        only = {"resources": ["workflows"], "verbs": ["resume"], "resourceNames": ["release"]}
+        sensor = made.account(made.namespace, only)
+        settled(sensor, made.namespace, workflow_name="release")
+        assert "needs the right to resume it" in sensor.asks(made.namespace, "another")
+        change = sensor.refused("PATCH", path(made.namespace, "workflows", "release"), {})
+        assert "cannot patch" in change
+
+
 def test_the_policies_of_a_release_leave_other_namespaces_alone(guarded: Team) -> None:
     foreign = guarded.account(guarded.other)
     settled(foreign, guarded.other, workflow_name="release")

@@ -1,0 +1,180 @@
+"""The kustomize manifests in `deploy/` install what the chart installs, with the same rights."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+import resumer
+from tests.charts import charts
+from tests.charts.charts import Json
+from tests.controlplane import client, toolchain
+from tests.e2e.support import home as homes
+
+DEPLOY = charts.ROOT / "deploy"
+
+RBAC = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+OTHERS = ("Service", "PodDisruptionBudget", "NetworkPolicy")
+
+_USERS_OFF = {"aggregateToView": False, "aggregateToEdit": False, "requesterRole": False}
+CHART: dict[str, tuple[str, Json]] = {
+    "cluster-install": ("resumer", {"networkPolicy": {"enabled": True}}),
+    "namespace-install": (
+        "argo",
+        {
+            "singleNamespace": True,
+            "crds": {"install": False},
+            "rbac": _USERS_OFF,
+            "networkPolicy": {"enabled": True},
+        },
+    ),
+}
+"""For each overlay the namespace and the values that come to the same."""
+
+
+def built(folder: pathlib.Path) -> list[Json]:
+    """What kustomize makes of a folder."""
+    answer = subprocess.run(
+        [str(toolchain.kubectl()), "kustomize", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return list(charts.documents(answer.stdout))
+
+
+def on_top(folder: pathlib.Path, overlay: str, **fields: Any) -> pathlib.Path:
+    """A user's own kustomization on top of an overlay."""
+    resource = os.path.relpath(DEPLOY / "overlays" / overlay, folder.resolve())
+    document = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [resource],
+        **fields,
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(document))
+    return folder
+
+
+def with_network_policy(folder: pathlib.Path, overlay: str, namespace: str) -> list[Json]:
+    """An overlay with all that is optional."""
+    policy = os.path.relpath(DEPLOY / "components" / "network-policy", folder.resolve())
+    return built(on_top(folder, overlay, namespace=namespace, components=[policy]))
+
+
+def of_chart(overlay: str) -> list[Json]:
+    """What the chart makes of the values that come to the same as an overlay."""
+    namespace, values = CHART[overlay]
+    named = {"fullnameOverride": "resumer", **values}
+    return charts.render(named, release="resumer", namespace=namespace)
+
+
+def bare(one: Json) -> Json:
+    """An object without the labels and annotations that its tool gives it."""
+    metadata = one["metadata"]
+    found = {key: metadata[key] for key in ("name", "namespace") if key in metadata}
+    labels = {
+        key: value
+        for key, value in metadata.get("labels", {}).items()
+        if key.startswith("rbac.authorization.k8s.io/")
+    }
+    return {**one, "metadata": {**found, "labels": labels}}
+
+
+def every(objects: Sequence[Json], kinds: Sequence[str]) -> dict[str, Json]:
+    """The objects of some kinds, as they are compared."""
+    return {
+        f"{one['kind']}/{one['metadata']['name']}": bare(one)
+        for one in objects
+        if one["kind"] in kinds
+    }
+
+
+def without_options(objects: Sequence[Json]) -> Json:
+    """The operator's pod but for its options and variables, which may say the same differently."""
+    spec = charts.pod(objects)
+    container = {key: value for key, value in spec["containers"][0].items() if key != "args"}
+    return {**spec, "containers": [{**container, "env": []}]}
+
+
+@pytest.mark.parametrize("overlay", CHART)
+def test_kustomize_gives_the_rights_that_the_chart_gives(
+    overlay: str, tmp_path: pathlib.Path
+) -> None:
+    namespace = CHART[overlay][0]
+    found = every(with_network_policy(tmp_path, overlay, namespace), RBAC)
+    assert found == every(of_chart(overlay), RBAC)
+    assert found
+
+
+@pytest.mark.parametrize("overlay", CHART)
+def test_kustomize_makes_the_pod_that_the_chart_makes(overlay: str, tmp_path: pathlib.Path) -> None:
+    namespace = CHART[overlay][0]
+    kustomized, of_helm = with_network_policy(tmp_path, overlay, namespace), of_chart(overlay)
+    assert charts.settings(kustomized) == charts.settings(of_helm)
+    assert without_options(kustomized) == without_options(of_helm)
+    ours, theirs = (charts.only(each, "Deployment") for each in (kustomized, of_helm))
+    for field in ("replicas", "revisionHistoryLimit", "selector"):
+        assert ours["spec"][field] == theirs["spec"][field]
+    assert every(kustomized, OTHERS) == every(of_helm, OTHERS)
+
+
+def test_kustomize_installs_the_definitions_of_the_project() -> None:
+    source = [yaml.safe_load(file.read_text()) for file in (charts.ROOT / "crds").glob("*.yaml")]
+    found = built(DEPLOY / "overlays" / "cluster-install")
+    kind = "CustomResourceDefinition"
+    assert {one["metadata"]["name"]: one for one in charts.of_kind(found, kind)} == {
+        one["metadata"]["name"]: one for one in source
+    }
+    assert not charts.of_kind(built(DEPLOY / "overlays" / "namespace-install"), kind)
+
+
+@pytest.mark.parametrize("version", ["1.32", "1.37"])
+@pytest.mark.parametrize("overlay", CHART)
+def test_every_object_is_one_of_kubernetes_without_a_field_too_many(
+    overlay: str, version: str, tmp_path: pathlib.Path
+) -> None:
+    for one in with_network_policy(tmp_path, overlay, CHART[overlay][0]):
+        if one["kind"] != "CustomResourceDefinition":
+            kubernetes_validate.validate(one, version, strict=True)
+
+
+def test_an_overlay_goes_into_the_namespace_and_takes_the_image_of_its_user(
+    cluster: client.Cluster, tmp_path: pathlib.Path
+) -> None:
+    images = [{"name": "resumer", "newName": "registry.example.com/resumer", "newTag": "1"}]
+    with homes.new(cluster) as home:
+        folder = on_top(tmp_path, "namespace-install", namespace=home.namespace, images=images)
+        cluster.kubectl("apply", "--server-side", "-k", str(folder))
+        made = cluster.get("apps/v1/Deployment", "resumer", home.namespace)
+        container = made["spec"]["template"]["spec"]["containers"][0]
+        assert container["image"] == "registry.example.com/resumer:1"
+        binding = cluster.get("RoleBinding", "resumer", home.namespace)
+        assert binding["subjects"][0]["namespace"] == home.namespace
+
+
+def test_the_api_server_takes_what_is_of_the_cluster(cluster: client.Cluster) -> None:
+    wide = [
+        one
+        for one in built(DEPLOY / "overlays" / "cluster-install")
+        if "namespace" not in one["metadata"]
+    ]
+    text = yaml.safe_dump_all(wide)
+    dry = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-")
+    told = cluster.kubectl(*dry, input=text)
+    assert len(told.splitlines()) == len(wide)
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    chart = yaml.safe_load((charts.CHART / "Chart.yaml").read_text())
+    image = charts.pod(built(DEPLOY / "overlays" / "cluster-install"))["containers"][0]["image"]
+    assert (chart["appVersion"], image) == (resumer.__version__, f"resumer:{resumer.__version__}")
