@@ -12,12 +12,14 @@ from resumer.adapters import argo, breakers, events, kube, leases, policies, rea
 from resumer.adapters.clock import SystemClock
 from resumer.adapters.connection import Connection
 from resumer.adapters.listwatch import ListWatch
+from resumer.adapters.throttle import Rank, Throttle, Turns
 from resumer.adapters.timekeeping import Timekeeper
 from resumer.adapters.watches import WatchActivity
 from resumer.api import constants
 from resumer.api.outcomes import Phase
 from resumer.core.keys import Key
 from resumer.core.leadership import Timing
+from resumer.core.pacing import Limits
 from resumer.ports import Outside
 from resumer.services.circuits import BreakerStore
 from resumer.services.cleaning import Cleaner
@@ -89,17 +91,26 @@ def build(
     """
     elector = _elector(settings, connection, clock, metrics)
     may_write = elector.leads if elector else _always
+    throttle = Throttle(
+        Limits(settings.api_rate, settings.api_burst, settings.api_connections),
+        clock,
+        on_held=metrics.call_held,
+        on_turned_away=metrics.call_turned_away,
+    )
     client = connection.client(
         timeout=settings.request_timeout,
         max_connections=settings.api_connections,
         may_write=may_write,
+        turns=Turns(throttle),
     )
     stores = Stores(RequestStore(), WorkflowIndex(), PolicyStore(), BreakerStore())
     request_writer = requests.KubeRequests(
         client, settings.namespaces, argo.instance_selector(settings.instance_id)
     )
     # Not held back by an election, as what was done has to be told, also after a resignation.
-    teller = connection.client(timeout=settings.request_timeout, max_connections=1)
+    teller = connection.client(
+        timeout=settings.request_timeout, max_connections=1, turns=Turns(throttle, Rank.EVENT)
+    )
     publisher = events.KubeEvents(
         teller, clock, on_dropped=metrics.event_dropped, instance=platform.node()
     )
@@ -124,7 +135,7 @@ def build(
     )
     return Services(
         client=client,
-        watches=_watches(settings, connection, clock, intake),
+        watches=_watches(settings, connection, clock, intake, Turns(throttle)),
         stores=stores,
         queue=queue,
         intake=intake,
@@ -172,10 +183,14 @@ def _elector(
 
 
 def _watches(
-    settings: Settings, connection: Connection, clock: ports.Clock, intake: Intake
+    settings: Settings,
+    connection: Connection,
+    clock: ports.Clock,
+    intake: Intake,
+    turns: Turns,
 ) -> tuple[ListWatch, ...]:
     namespaces = settings.namespaces or ("",)
-    client = connection.watcher(timeout=LIST_TIMEOUT, streams=2 * len(namespaces))
+    client = connection.watcher(timeout=LIST_TIMEOUT, streams=2 * len(namespaces), turns=turns)
     unfinished = {
         "labelSelector": argo.instance_selector(settings.instance_id),
         "fieldSelector": f"status.phase!={Phase.SUCCEEDED},status.phase!={Phase.FAILED}",

@@ -170,7 +170,12 @@ class Telemetry(Protocol):
         """A WorkflowResume got a new outcome or a new reason."""
 
     def attempted(self, stage: str, result: str) -> None:
-        """A write to a Workflow ended: ``Done``, ``Conflict``, ``Transient`` or ``Permanent``."""
+        """A write to a Workflow ended.
+
+        Args:
+            stage: Of the request.
+            result: ``Done``, ``Conflict``, ``Transient``, ``RateLimited`` or ``Permanent``.
+        """
 
     def resumed(self, stage: str, since_created: float, since_open: float) -> None:
         """A gate was opened, so many seconds after the request came and after the gate began."""

@@ -95,6 +95,16 @@ class Settings:
     after an outage does not open one for each waiting request.
     """
 
+    api_rate: float = 400.0
+    """Calls to the API server a second in the long run, 0 to 100000; 0: as many as it takes.
+
+    A resume is two calls. The API server protects itself by priority and fairness, which bounds the
+    calls under way; this bounds their number.
+    """
+
+    api_burst: int = 800
+    """Calls without a wait after a quiet time, 1 to 100000."""
+
     request_timeout: float = 10.0
     """Seconds for one request to the API server, 0.1 to 60. Ten is well above a slow answer (about
     one second), and leaves room for several attempts in the 60 seconds that one resume's work may
@@ -168,6 +178,8 @@ class Settings:
             _within("metrics_port", self.metrics_port, 0, 65535)
         _within("workers", self.workers, 1, 1000)
         _within("api_connections", self.api_connections, 1, 1000)
+        _within("api_rate", self.api_rate, 0, 100_000)
+        _within("api_burst", self.api_burst, 1, 100_000)
         _within("request_timeout", self.request_timeout, 0.1, 60)
         _within("cleanup_interval", self.cleanup_interval, 0, 86400)
         _within("drain_seconds", self.drain_seconds, 0, 600)

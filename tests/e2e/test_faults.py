@@ -169,20 +169,20 @@ def test_conflicts_without_end_in_one_pass_are_taken_up_by_the_next(plant: Rig) 
     assert "retry" not in plant.resumed_once("storm")
 
 
-def test_the_wait_that_the_api_server_asks_for_is_kept_and_the_breaker_is_not_told(
+def test_the_wait_that_the_api_server_asks_for_is_kept_and_no_attempt_is_used_up(
     plant: Rig,
 ) -> None:
-    ready(plant, "limited", circuitBreaker={"failureThreshold": 1, "openSeconds": 60})
-    plant.proxy.on("PATCH", patches("limited"), faults.answer(429, retry_after=2))
+    ready(plant, "limited", attempts=1, circuitBreaker={"failureThreshold": 1, "openSeconds": 60})
+    plant.proxy.on("PATCH", patches("limited"), faults.answer(429, retry_after=2), times=2)
     plant.home.ask(plant.request("limited", "limited"))
     final = plant.resumed_once("limited")
-    limited = plant.history.wait_reason("limited", "RateLimited")
-    assert plant.history.reasons("limited") == ["RateLimited", "GateOpened"]
-    first, second = plant.writes("limited")
-    assert second.began - first.began >= datetime.timedelta(seconds=2)
-    assert second.began >= instant(limited["retry"]["nextAttemptTime"])
-    assert [one["reason"] for one in final["attempts"]] == ["RateLimited", "GateOpened"]
+    first, second, third = plant.writes("limited")
+    for before, after in ((first, second), (second, third)):
+        assert after.began - before.began >= datetime.timedelta(seconds=2)
+    assert [one["reason"] for one in final["attempts"]] == ["GateOpened"]
+    assert "retry" not in final
     assert plant.breaker("limited") is None
+    assert plant.operator.metric("resumer_api_turned_away_total") >= 2
 
 
 def test_a_refusal_for_good_ends_the_request_after_one_try(plant: Rig) -> None:

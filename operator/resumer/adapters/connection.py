@@ -17,6 +17,7 @@ import aiohttp
 import resumer
 from resumer import ports
 from resumer.adapters import credentials, kube, timekeeping, watches
+from resumer.adapters.throttle import Turns
 
 _LOGIN_PAUSE: Final = 1.0
 _LOGIN_PAUSE_LIMIT: Final = 30.0
@@ -79,6 +80,7 @@ class Connection:
         timeout: float,
         max_connections: int,
         may_write: Callable[[], bool] = lambda: True,
+        turns: Turns | None = None,
     ) -> kube.KubeClient:
         """A client with connections of its own.
 
@@ -86,19 +88,25 @@ class Connection:
             timeout: Seconds for one call, from waiting for a connection to the last byte.
             max_connections: Connections at once; more calls wait for one.
             may_write: Asked before each call that writes; what it refuses is not sent.
+            turns: Gives each call its turn; None: nothing waits.
         """
         session = self._session(max_connections, aiohttp.ClientResponse)
-        return kube.KubeClient(session, self.server, timeout=timeout, may_write=may_write)
+        return kube.KubeClient(
+            session, self.server, timeout=timeout, may_write=may_write, turns=turns
+        )
 
-    def watcher(self, *, timeout: float, streams: int) -> kube.KubeClient:
+    def watcher(
+        self, *, timeout: float, streams: int, turns: Turns | None = None
+    ) -> kube.KubeClient:
         """A client for streams, which `watches` sees.
 
         Args:
             timeout: Seconds for one call that is no stream.
             streams: How many streams will stay open.
+            turns: Gives each call its turn, also those that open a stream; None: nothing waits.
         """
         session = self._session(streams + 1, self.watches.response_class)
-        return kube.KubeClient(session, self.server, timeout=timeout)
+        return kube.KubeClient(session, self.server, timeout=timeout, turns=turns)
 
     async def watch_session(self, *, streams: int) -> aiohttp.ClientSession:
         """A session for kopf (`kopf.AiohttpSession`), new at each login as kopf closes the old one.

@@ -3,23 +3,28 @@
 The adapters of this package are written on `KubeClient`; it knows no kind. Each call has one total
 timeout, sends compact JSON and ends in a JSON object or in a class of `resumer.errors` (mapped in
 `faults`). Nothing is tried again here, except once after a 401 with renewed credentials
-(`connection`): whether and when to try again is decided above.
+(`connection`), and what the API server turned away with 429 (`throttle`, which also says whose turn
+it is): whether and when to try again is decided above.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Final, NewType
+from typing import Any, Final, NewType, TypeVar
 
 import aiohttp
 import yarl
 
 from resumer import errors
 from resumer.adapters import faults
+from resumer.adapters.throttle import Turns
+
+_Result = TypeVar("_Result")
 
 Path = NewType("Path", str)
 """The path of a collection, an object or a subresource; made by `path` only."""
@@ -105,18 +110,22 @@ class KubeClient:
         *,
         timeout: float,
         may_write: Callable[[], bool] = lambda: True,
+        turns: Turns | None = None,
     ) -> None:
         """Takes over nothing: who made the session closes it.
 
         Args:
             session: Carries TLS, credentials, User-Agent and the bound on connections.
             server: The API server's URL, with a path where it lies below one.
-            timeout: Seconds for one call, from waiting for a connection to the last byte.
+            timeout: Seconds for one call, from waiting for a connection to the last byte; waiting
+                for its turn does not count.
             may_write: Asked before each call that writes; what it refuses is not sent.
+            turns: Gives each call its turn; None: nothing waits, and a 429 is an error at once.
         """
         self._session = session
         self._server = server.rstrip("/")
         self._may_write = may_write
+        self._turns = turns
         # Half of the time may pass before anything is sent: then the call is known not to have
         # reached the server.
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=timeout / 2)
@@ -195,13 +204,20 @@ class KubeClient:
         timeout = aiohttp.ClientTimeout(
             total=None, connect=self._timeout.connect, sock_read=silence
         )
-        try:
-            async with self._session.get(
+
+        async def opened() -> aiohttp.ClientResponse:
+            response = await self._session.get(
                 url, headers={"Accept": Accept.FULL}, timeout=timeout, allow_redirects=False
-            ) as response:
-                if response.status >= 300:
-                    raw = await response.read()
-                    raise faults.of_answer(response.status, response.headers, raw, json_patch=False)
+            )
+            if response.status < 300:
+                return response
+            async with response:
+                raw = await response.read()
+            raise faults.of_answer(response.status, response.headers, raw, json_patch=False)
+
+        try:
+            # Many open at the same time, at the start for one: that waits its turn like a call.
+            async with await self._in_turn("GET", opened) as response:
                 async for line in _lines(response.content):
                     yield json.loads(line)
         except (aiohttp.ClientError, OSError) as error:
@@ -289,21 +305,29 @@ class KubeClient:
         # that switched off. Its RESTClientObject takes as much as this, but pads the JSON, follows
         # redirects with the token, and turns a JSON-Patch that is no list into another kind of
         # patch. So its configuration and TLS context are used, and aiohttp for the call itself.
+        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        url = yarl.URL(f"{self._server}{at}", encoded=True)
+        sent = functools.partial(
+            self._send, method, url.with_query(params) if params else url, headers, data
+        )
+        return await self._in_turn(method, sent)
+
+    async def _in_turn(self, method: str, call: Callable[[], Awaitable[_Result]]) -> _Result:
+        return await (call() if self._turns is None else self._turns.run(method, call))
+
+    async def _send(
+        self, method: str, url: yarl.URL, headers: Mapping[str, str], data: bytes | None
+    ) -> dict[str, Any]:
+        # When the turn has come, and not before.
         if method != "GET" and not self._may_write():
             raise errors.TransientError(
                 f"{method} not sent: this process does not lead", reason="NotLeading", sent=False
             )
-        data: bytes | io.BytesIO | None = None
-        if body is not None:
-            data = json.dumps(body, separators=(",", ":")).encode()
-            if len(data) > _LARGE_BODY:
-                data = io.BytesIO(data)
-        url = yarl.URL(f"{self._server}{at}", encoded=True)
         try:
             async with self._session.request(
                 method,
-                url.with_query(params) if params else url,
-                data=data,
+                url,
+                data=io.BytesIO(data) if data and len(data) > _LARGE_BODY else data,
                 headers=headers,
                 timeout=self._timeout,
                 allow_redirects=False,

@@ -42,8 +42,19 @@ def _seconds(text: str) -> float:
         raise typer.BadParameter(f"{text!r} is not a number of seconds") from None
 
 
+def _rate(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number of calls a second") from None
+
+
 # typer's own conversion says neither what was found nor what is meant.
-_NUMBERS: dict[str, Callable[[str], float]] = {"COUNT": _whole, "SECONDS": _seconds}
+_NUMBERS: dict[str, Callable[[str], float]] = {
+    "COUNT": _whole,
+    "RATE": _rate,
+    "SECONDS": _seconds,
+}
 
 
 def _option(panel: str, field: str, metavar: str, text: str, also: str = "") -> OptionInfo:
@@ -134,6 +145,25 @@ def run(  # noqa: PLR0913 - one argument per option is how typer reads them
             "How many connections to open at most, 1 to 1000, not counting those of watches.",
         ),
     ] = _DEFAULTS.api_connections,
+    api_rate: Annotated[
+        float,
+        _option(
+            _CONNECTION,
+            "api_rate",
+            "RATE",
+            "How many calls to make a second in the long run, up to 100000; 0: as many as it "
+            "takes. A resume is two calls.",
+        ),
+    ] = _DEFAULTS.api_rate,
+    api_burst: Annotated[
+        int,
+        _option(
+            _CONNECTION,
+            "api_burst",
+            "COUNT",
+            "How many calls to make without a wait after a quiet time, 1 to 100000.",
+        ),
+    ] = _DEFAULTS.api_burst,
     log_format: Annotated[
         settings.LogFormat,
         _option(
@@ -281,6 +311,8 @@ def run(  # noqa: PLR0913 - one argument per option is how typer reads them
         metrics_port=_port(metrics_port),
         workers=workers,
         api_connections=api_connections,
+        api_rate=api_rate,
+        api_burst=api_burst,
         request_timeout=request_timeout,
         cleanup_interval=cleanup_interval,
         drain_seconds=drain_seconds,

@@ -312,7 +312,7 @@ def attempt_due(case: Case) -> Case | Stop:
         )
     if last is not None and instants.is_ahead(last.end_time, case.now):
         return case
-    limited = last is not None and last.reason == Reason.RATE_LIMITED
+    limited = status.reason == Reason.RATE_LIMITED
     due = status.retry.next_attempt_time
     if due is not None and last is not None and last.end_time is not None and not limited:
         # The policy may have changed since: a shorter wait holds for the wait under way, too.
@@ -320,11 +320,10 @@ def attempt_due(case: Case) -> Case | Stop:
         due = min(due, last.end_time + timedelta(seconds=longest))
     if due is None or due <= case.now:
         return case
-    return case.end(
-        Reason.RATE_LIMITED if limited else Reason.API_UNAVAILABLE,
-        last.message if last else "the next attempt is not due yet",
-        until=due,
-    )
+    if limited:
+        return case.end(Reason.RATE_LIMITED, status.message or "", until=due)
+    message = last.message if last else "the next attempt is not due yet"
+    return case.end(Reason.API_UNAVAILABLE, message, until=due)
 
 
 def circuit_closed(case: Case) -> Case | Stop:

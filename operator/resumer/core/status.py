@@ -78,12 +78,11 @@ def attempts_made(before: ResumeStatus) -> int:
 def _retry(before: ResumeStatus, end: End, attempt: Attempt | None) -> RetryStatus | None:
     failed = attempt is not None and not attempt.outcome.written
     count = attempts_made(before) + (1 if failed else 0)
-    if not count:
-        return None
     due = end.until if end.reason.outcome is Outcome.BACKING_OFF else None
     if due is None and not end.reason.outcome.terminal and before.retry is not None:
         due = before.retry.next_attempt_time
-    return RetryStatus(count=count, next_attempt_time=due)
+    # Who was turned away before the first attempt has none behind it, and waits all the same.
+    return RetryStatus(count=count, next_attempt_time=due) if count or due else None
 
 
 def _policy(facts: Facts) -> resume.PolicyUse | None:

@@ -69,6 +69,8 @@ class Attempter:
             await self._guard.ignored(namespace, stage, holder)
             return None
         except errors.TransientError as error:
+            if error.status == 429:
+                return await self._after_turned_away(request, decided.facts, error)
             self._out.telemetry.attempted(metric_stage(decided.facts), "Transient")
             return await self._after_transient(request, decided.facts, error, began)
         except errors.PermanentError as error:
@@ -113,11 +115,7 @@ class Attempter:
                 if isinstance(after.what, End) and after.what.reason.outcome.written:
                     await self._guard.succeeded(namespace, stage, holder, now)
                     return after.what, self._made(request, began, after.what)
-        rate_limited = error.status == 429
-        if rate_limited:
-            await self._guard.ignored(namespace, stage, holder)
-        else:
-            await self._guard.failed(namespace, stage, holder, error.reason or str(error), now)
+        await self._guard.failed(namespace, stage, holder, error.reason or str(error), now)
         if unknown is not None and last:
             # Giving up now could be untrue: the next pass begins with another look.
             raise error from unknown
@@ -130,9 +128,21 @@ class Attempter:
         asked = error.retry_after or 0.0
         due = now + timedelta(seconds=max(wait, asked))
         # A wait that the API server asked for is not the policy's to shorten.
-        reason = Reason.RATE_LIMITED if rate_limited or asked > wait else Reason.API_UNAVAILABLE
+        reason = Reason.RATE_LIMITED if asked > wait else Reason.API_UNAVAILABLE
         end = End(reason, what, until=due)
         return end, self._made(request, began, end)
+
+    async def _after_turned_away(
+        self, request: WorkflowResume, facts: Facts, error: errors.TransientError
+    ) -> tuple[End, None]:
+        """The API server has too much to do (429): the write was not begun, and is no attempt."""
+        stage = facts.stage
+        self._out.telemetry.attempted(metric_stage(facts), "RateLimited")
+        await self._guard.ignored(request.metadata.namespace, stage, request.metadata.uid)
+        count = status.attempts_made(request.status) + 1
+        wait = backoff.delay(stage.retry, count, None, self._out.clock.random())
+        due = self._out.clock.now() + timedelta(seconds=max(wait, error.retry_after or 0.0))
+        return End(Reason.RATE_LIMITED, f"no attempt was made: {error}", until=due), None
 
     def _made(self, request: WorkflowResume, began: datetime, end: End) -> Attempt:
         return Attempt(

@@ -119,6 +119,22 @@ METRICS = (
         "1 while this process works, 0 while it stands by for another one that leads.",
     ),
     Row(
+        "resumer_api_wait_seconds",
+        Kind.HISTOGRAM,
+        ("rank",),
+        "How long calls to the API server were held back by the limits on calls or by a pause "
+        "that the API server asked for: writes, reads, or Events. Calls that went at once are "
+        "not counted.",
+        _PASSES,
+    ),
+    Row(
+        "resumer_api_turned_away_total",
+        Kind.COUNTER,
+        (),
+        "Answers 429 of the API server: it had too much to do, as its priority and fairness sees "
+        "it. Such a call is made again after a pause of all.",
+    ),
+    Row(
         "resumer_watch_age_seconds",
         Kind.GAUGE,
         ("resource",),

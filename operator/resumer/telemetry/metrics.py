@@ -57,6 +57,8 @@ class Metrics:
         self._queue = self._gauge("resumer_queue_depth")
         self._passes = self._histogram("resumer_reconcile_seconds")
         self._errors = self._counter("resumer_reconcile_errors_total")
+        self._held = self._histogram("resumer_api_wait_seconds")
+        self._turned_away = self._counter("resumer_api_turned_away_total")
         self._dropped = self._counter("resumer_events_dropped_total")
         self._leader = self._gauge("resumer_leader")
         build = self._gauge("resumer_build_info")
@@ -122,6 +124,14 @@ class Metrics:
         self._passes.observe(seconds)
         if error:
             self._errors.labels(error=self._word(error)).inc()
+
+    def call_held(self, rank: str, seconds: float) -> None:
+        """A call to the API server had to wait for its turn."""
+        self._held.labels(rank=rank).observe(seconds)
+
+    def call_turned_away(self) -> None:
+        """The API server answered 429."""
+        self._turned_away.inc()
 
     def event_dropped(self) -> None:
         """A Kubernetes Event was not written."""

@@ -26,6 +26,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "metrics_port": ("0", 0),
     "workers": ("7", 7),
     "api_connections": ("9", 9),
+    "api_rate": ("12.5", 12.5),
+    "api_burst": ("30", 30),
     "request_timeout": ("2.5", 2.5),
     "cleanup_interval": ("0", 0.0),
     "drain_seconds": ("3", 3.0),

@@ -922,6 +922,12 @@ def test_a_dry_run_says_what_it_would_do(workflow: WorkflowBuilder, what: str) -
         (a_request().failed_attempt(due=5, reason="RateLimited"), "RateLimited"),
         (a_request().failed_attempt(due=0), "Resume wait"),
         (a_request().failed_attempt(due=-5), "Resume wait"),
+        (
+            a_request().with_status(
+                reason="RateLimited", retry={"count": 0, "nextAttemptTime": at(5)}
+            ),
+            "RateLimited",
+        ),
         (a_request().with_status(retry={"count": 1}), "Resume wait"),
         (
             a_request().with_status(retry={"count": 1, "nextAttemptTime": at(5)}),

@@ -57,7 +57,7 @@ def condition(found: ResumeStatus, kind: ConditionType) -> ConditionStatus:
 OPENED = End(Reason.GATE_OPENED, "opened 'wait' of workflow 'play'")
 WAITS = End(Reason.GATE_NOT_OPEN, "no gate is suspended", LATER)
 BACKS_OFF = End(Reason.API_UNAVAILABLE, "attempt 1 of 3 failed: no answer", LATER)
-RATE_LIMITED = End(Reason.RATE_LIMITED, "attempt 1 of 3 failed: 429", LATER)
+RATE_LIMITED = End(Reason.RATE_LIMITED, "no attempt was made: 429", LATER)
 HELD = End(Reason.BREAKER_OPEN, "held", LATER)
 GAVE_UP = End(Reason.RETRIES_EXHAUSTED, "attempt 3 of 3 failed")
 
@@ -156,6 +156,13 @@ def test_a_request_without_a_stage_names_its_workflow_all_the_same() -> None:
             attempted(BACKS_OFF),
             RetryStatus(count=2, next_attempt_time=LATER),
         ),
+        (None, RATE_LIMITED, None, RetryStatus(count=0, next_attempt_time=LATER)),
+        (
+            RetryStatus(count=0, next_attempt_time=LATER),
+            OPENED,
+            attempted(OPENED),
+            None,
+        ),
         (
             RetryStatus(count=1, next_attempt_time=LATER),
             RATE_LIMITED,
@@ -192,6 +199,8 @@ def test_a_request_without_a_stage_names_its_workflow_all_the_same() -> None:
         "the first attempt succeeds",
         "the first attempt fails",
         "the second attempt fails",
+        "turned away before the first attempt",
+        "the first attempt succeeds after it was turned away",
         "the next attempt is not due",
         "the gate is closed meanwhile",
         "the circuit is open meanwhile",

@@ -12,6 +12,7 @@ from resumer import errors
 from resumer.api import constants
 from resumer.api.breaker import BreakerState
 from resumer.api.outcomes import Outcome, Reason
+from resumer.api.resume import RetryStatus
 from resumer.core import breaker, decision
 from resumer.core.breaker import Breaker
 from resumer.core.observation import NOTHING, Decision, Look, Observation
@@ -410,14 +411,38 @@ async def test_the_budget_survives_a_restart(world: World) -> None:
     assert world.opened() == []
 
 
-async def test_a_server_that_asks_for_patience_gets_it_and_the_breaker_does_not_count_it(
+async def test_a_server_that_asks_for_patience_gets_it_and_neither_attempt_nor_breaker_counts_it(
     world: World,
 ) -> None:
     limited = errors.TransientError("slow down", status=429, retry_after=17.0)
-    world.faults.on("backend.resume", fakes.Fault(limited))
-    assert await world.start().look() == 17.0
-    assert world.outcome() == (Outcome.BACKING_OFF, Reason.RATE_LIMITED)
+    world.faults.on("backend.resume", *[fakes.Fault(limited)] * 4)
+    for _ in range(4):
+        assert await world.start().look() == 17.0
+        assert world.outcome() == (Outcome.BACKING_OFF, Reason.RATE_LIMITED)
+        status = world.status()
+        assert status.attempts == ()
+        assert status.retry == RetryStatus(
+            count=0, next_attempt_time=world.clock.now() + timedelta(seconds=17)
+        )
+        world.clock.advance(16)
+        assert await world.start().look() == pytest.approx(1.0)
+        world.clock.advance(1)
+    assert await world.start().look() is None
+    assert world.outcome() == (Outcome.RESUMED, Reason.GATE_OPENED)
+    assert [attempt.number for attempt in world.status().attempts] == [1]
+    assert world.status().retry is None
+    assert world.faults.count("workflows.find") == 0
     assert world.faults.count("breakers.write") == 0
+    assert world.telemetry.attempts == [("review", "RateLimited")] * 4 + [("review", "Done")]
+
+
+async def test_a_429_that_was_carried_out_all_the_same_is_found_to_be_ours(world: World) -> None:
+    """No API server does this; something in between might."""
+    limited = errors.TransientError("slow down", status=429, retry_after=1.0)
+    world.faults.on("backend.resume", fakes.Fault(limited, applied=True))
+    await world.start().settle()
+    assert world.outcome() == (Outcome.RESUMED, Reason.GATE_OPENED)
+    assert world.writes() == 1
 
 
 async def test_nothing_is_given_up_while_the_fate_of_the_last_write_is_unknown(

@@ -35,6 +35,8 @@ def use_all(counted: metrics.Metrics) -> None:
     counted.reconciled(0.02, "TransientError")
     counted.event_dropped()
     counted.leading(True)
+    counted.call_held("write", 0.2)
+    counted.call_turned_away()
 
 
 def test_it_is_what_the_services_ask_for() -> None:
