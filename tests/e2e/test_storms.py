@@ -1,0 +1,320 @@
+"""Very many requests at once, at a well API server, at one that has had enough, and after downtime.
+
+Argo's controller would use most of the cores here and has no part in it: there is none, and the
+Workflows stand at their gates as it would have left them. The operator is a user that priority and
+fairness applies to, and sees the API server through the proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import concurrent.futures
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from resumer.api.outcomes import Reason
+from tests.controlplane import client, launcher
+from tests.e2e.support import faults, rig, waiting, written
+from tests.e2e.support import home as homes
+from tests.e2e.support.home import Home
+from tests.e2e.support.manifests import Json
+from tests.e2e.support.rig import Rig
+
+MANY = 100
+DOWNTIME = 300
+USER = "storm"
+LONG = 100.0
+"""Seconds for what takes ten: the cores are shared."""
+
+FLOW = "flowcontrol.apiserver.k8s.io/v1"
+PRIORITY_LEVEL = f"{FLOW}/PriorityLevelConfiguration"
+FLOW_SCHEMA = f"{FLOW}/FlowSchema"
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def plane(built_components: None) -> Iterator[launcher.ControlPlane]:
+    with launcher.start(crds="minimal", argo=False) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def home(plane: launcher.ControlPlane) -> Iterator[Home]:
+    with (
+        contextlib.closing(client.Cluster(plane.kubeconfig)) as cluster,
+        homes.new(cluster) as made,
+    ):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def plant(
+    plane: launcher.ControlPlane, home: Home, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rig]:
+    """The operator as a user that is not exempt from priority and fairness, as masters are."""
+    home.cluster.create(
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": USER},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": "cluster-admin",
+            },
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USER}],
+        }
+    )
+    waiting.eventually(lambda: served(home), lambda: "WorkflowResumes cannot be listed")
+    with rig.running(
+        home,
+        tmp_path_factory.mktemp("storms"),
+        options=["--request-timeout", "50"],
+        upstream=plane.kubeconfig_for(USER),
+    ) as started:
+        yield started
+
+
+def served(home: Home) -> bool:
+    """Whether the API server is ready for the kind: just installed, it answers 429 for a while."""
+    try:
+        home.cluster.list_all(homes.RESUME, home.namespace)
+    except client.ApiError as error:
+        if error.status != 429:
+            raise
+        return False
+    return True
+
+
+def numbered(stage: str, count: int) -> Sequence[str]:
+    return [f"{stage}-{number:03}" for number in range(count)]
+
+
+def stand(plant: Rig, stage: str, names: Sequence[str]) -> None:
+    """Workflows of a stage, each at its gate."""
+
+    def create(name: str) -> None:
+        body = written.standing(name)
+        body["metadata"]["labels"] |= {"policy": stage, "current-stage": stage}
+        plant.home.cluster.create(body, plant.home.namespace)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(create, names))
+
+
+def request(plant: Rig, stage: str, name: str) -> Json:
+    return plant.request(name, stage, parameters={"answer": "42"})
+
+
+def ask_at_once(plant: Rig, stage: str, names: Sequence[str]) -> None:
+    """Creates the requests from several threads at the same time."""
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: plant.home.ask(request(plant, stage, name)), names))
+
+
+def come_to(plant: Rig, names: Sequence[str], reason: Reason) -> dict[str, Json]:
+    """The statuses of the requests, as soon as all of them say this reason."""
+
+    def reasons() -> collections.Counter[str]:
+        last = [plant.history.of(name)[-1:] for name in names]
+        return collections.Counter(str(one[0].get("reason")) if one else "none" for one in last)
+
+    waiting.eventually(lambda: reasons() == {str(reason): len(names)}, lambda: str(reasons()), LONG)
+    return {name: plant.history.of(name)[-1] for name in names}
+
+
+def each_opened_once(plant: Rig, names: Sequence[str]) -> dict[str, Json]:
+    """The statuses of the requests, each of which has opened the gate of its Workflow, once."""
+    found = come_to(plant, names, Reason.GATE_OPENED)
+    workflows = plant.home.cluster.list_all(homes.WORKFLOW, plant.home.namespace)
+    bodies = {one["metadata"]["name"]: one for one in workflows}
+    for name in names:
+        uid = found[name]["correlationID"]
+        gate = homes.node(bodies[name], "wait")
+        assert gate["phase"] == "Succeeded"
+        assert gate["message"] == f"Resumed by: workflowresume/{name} (uid {uid})"
+        done = [one for one in plant.writes(name) if one.took_effect]
+        assert len(done) == 1, f"{name}: {len(done)} writes took effect, not 1"
+    return found
+
+
+def test_a_hundred_requests_at_once_open_a_hundred_gates_each_its_own(plant: Rig) -> None:
+    plant.policy("crowd")
+    names = numbered("crowd", MANY)
+    stand(plant, "crowd", names)
+    ask_at_once(plant, "crowd", names)
+    for status in each_opened_once(plant, names).values():
+        assert [one["reason"] for one in status["attempts"]] == ["GateOpened"]
+
+
+@contextlib.contextmanager
+def small_share(home: Home, user: str) -> Iterator[None]:
+    """Has the API server turn away a user's calls while about three of them are under way."""
+    name = f"small-share-{user}"
+    level = {
+        "apiVersion": FLOW,
+        "kind": "PriorityLevelConfiguration",
+        "metadata": {"name": name},
+        "spec": {
+            "type": "Limited",
+            "limited": {
+                "nominalConcurrencyShares": 1,
+                "borrowingLimitPercent": 0,
+                "limitResponse": {"type": "Reject"},
+            },
+        },
+    }
+    every = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
+    schema = {
+        "apiVersion": FLOW,
+        "kind": "FlowSchema",
+        "metadata": {"name": name},
+        "spec": {
+            "priorityLevelConfiguration": {"name": name},
+            "matchingPrecedence": 100,
+            "rules": [
+                {
+                    "subjects": [{"kind": "User", "user": {"name": user}}],
+                    "resourceRules": [{**every, "clusterScope": True, "namespaces": ["*"]}],
+                }
+            ],
+        },
+    }
+    home.cluster.create(level)
+    home.cluster.create(schema)
+    try:
+        home.cluster.wait_for(
+            FLOW_SCHEMA,
+            name,
+            None,
+            lambda body: any(
+                one["type"] == "Dangling" and one["status"] == "False"
+                for one in body.get("status", {}).get("conditions", ())
+            ),
+            homes.TIMEOUT,
+            describe="in force",
+        )
+        yield
+    finally:
+        home.cluster.delete(FLOW_SCHEMA, name)
+        home.cluster.delete(PRIORITY_LEVEL, name)
+
+
+def test_turned_away_by_priority_and_fairness_it_slows_down_and_loses_nothing(plant: Rig) -> None:
+    plant.policy(
+        "enough",
+        retry={"maxAttempts": 1},
+        circuitBreaker={"failureThreshold": 1, "openSeconds": 3600},
+    )
+    names = numbered("enough", MANY)
+    stand(plant, "enough", names)
+    hold = faults.Hold()
+    with small_share(plant.home, USER):
+        # They are let go together, so that the API server has more under way than it takes.
+        with plant.proxy.on("PATCH", r"/workflows/enough-", hold, times=None):
+            ask_at_once(plant, "enough", names)
+            hold.wait(32)
+        hold.release()
+        statuses = each_opened_once(plant, names)
+    for status in statuses.values():
+        assert [one["reason"] for one in status["attempts"]] == ["GateOpened"]
+        assert "retry" not in status
+    assert plant.breaker("enough") is None
+    calls = [one for method in ("GET", "PATCH", "POST") for one in plant.proxy.log(method, "")]
+    refused = [one for one in calls if one.upstream == 429]
+    assert refused
+    # If each call came back by itself after a second, it would be more than a thousand.
+    assert len(refused) < 3 * MANY
+    assert plant.operator.metric("resumer_api_turned_away_total") == len(refused)
+    assert plant.operator.metric("resumer_api_wait_seconds_count", rank="write") > 0
+    plant.operator.wait_logged("the API server turns calls away: calling more slowly")
+
+
+def test_a_half_open_breaker_tries_one_of_a_hundred_and_then_lets_all_go_in_their_order(
+    plant: Rig,
+) -> None:
+    stage = "held"
+    breaker = {"failureThreshold": 1, "openSeconds": 3, "halfOpenCalls": 1}
+    plant.policy(stage, retry={"maxAttempts": 1}, circuitBreaker=breaker)
+    names = numbered(stage, MANY)
+    stand(plant, stage, ["fails", *names])
+    with plant.proxy.on("PATCH", r"/workflows/fails$", faults.answer(503)):
+        plant.home.ask(request(plant, stage, "fails"))
+        plant.came_to("fails", Reason.RETRIES_EXHAUSTED)
+    probe = faults.Hold()
+    with plant.proxy.on("PATCH", rf"/workflows/{stage}-", probe, times=None):
+        for name in names:
+            plant.home.ask(request(plant, stage, name))
+        probe.wait()
+        (path,) = probe.paths
+        probing = path.rpartition("/")[2]
+        others = [name for name in names if name != probing]
+        come_to(plant, others, Reason.BREAKER_OPEN)
+        assert len(probe.paths) == 1
+        assert len(plant.breaker_in(stage, "HalfOpen")["probes"]) == 1
+    probe.release()
+    for status in each_opened_once(plant, names).values():
+        assert [one["reason"] for one in status["attempts"]] == ["GateOpened"]
+        assert "retry" not in status
+    assert plant.breaker_in(stage, "Closed")["consecutiveFailures"] == 0
+    # Each takes its own way over the network, so that neighbours may change places.
+    began = {name: plant.writes(name)[0].began for name in others}
+    came = sorted(others, key=began.__getitem__)
+    moved = {name: abs(came.index(name) - others.index(name)) for name in others}
+    assert max(moved.values()) < MANY / 4, moved
+    assert (max(began.values()) - min(began.values())).total_seconds() > 1
+
+
+class Counting:
+    """Passes calls on after a while, and counts how many are under way at the same time."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._under_way = 0
+
+    async def __call__(self, call: faults.Call) -> faults.Reply:
+        self._under_way += 1
+        self.most = max(self.most, self._under_way)
+        try:
+            await asyncio.sleep(0.05)
+            return await call.forward()
+        finally:
+            self._under_way -= 1
+
+
+def test_what_is_new_passes_what_piled_up_while_the_operator_was_down(plant: Rig) -> None:
+    stage, few = "piled", 4
+    plant.policy(stage)
+    names = numbered(stage, DOWNTIME)
+    ask_at_once(plant, stage, names)
+    come_to(plant, names, Reason.WORKFLOW_NOT_FOUND)
+    plant.kill()
+    stand(plant, stage, names)
+    stand(plant, stage, new := [f"{stage}-new-{number}" for number in range(5)])
+    before = plant.options
+    counting = Counting()
+    plant.options = [*before, "--workers", "16", "--api-connections", str(few)]
+    try:
+        with (
+            plant.proxy.on("PATCH", rf"/workflows/{stage}-", counting, times=None),
+            plant.proxy.on("PATCH", rf"/workflowresumes/{stage}-", counting, times=None),
+        ):
+            plant.start()
+            for name in new:
+                plant.home.ask(request(plant, stage, name))
+            each_opened_once(plant, [*names, *new])
+    finally:
+        plant.stop()
+        plant.options = before
+        plant.start()
+    assert 1 < counting.most <= few
+    writes = plant.proxy.log("PATCH", rf"/workflows/{stage}-")
+    order = [one.path.rpartition("/")[2] for one in sorted(writes, key=lambda one: one.began)]
+    assert len(order) == len(names) + len(new)
+    ranks = [order.index(name) for name in new]
+    # Nothing that was there first is dropped, and what is new waits for little of it.
+    assert max(ranks) < DOWNTIME / 2, ranks
