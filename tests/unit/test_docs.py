@@ -14,6 +14,7 @@ from resumer.api import outcomes
 _ROOT = pathlib.Path(__file__).parents[2]
 _PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+_TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -45,6 +46,14 @@ def test_every_link_of_a_page_leads_somewhere(page: pathlib.Path) -> None:
         assert target.exists(), f"{page.name}: {link}"
         if anchor:
             assert anchor in _anchors(target), f"{page.name}: {link}"
+
+
+def test_every_test_that_proves_a_promise_exists() -> None:
+    named = _TEST.findall((_ROOT / "docs" / "reliability.md").read_text())
+    assert len(named) > 40
+    for path, name in named:
+        assert (_ROOT / path).is_file(), path
+        assert f"def {name}(" in (_ROOT / path).read_text() or not name, f"{path}: {name}"
 
 
 def _prose(page: pathlib.Path) -> str:
