@@ -185,14 +185,26 @@ def test_the_wait_that_the_api_server_asks_for_is_kept_and_no_attempt_is_used_up
     assert plant.operator.metric("resumer_api_turned_away_total") >= 2
 
 
-def test_a_refusal_for_good_ends_the_request_after_one_try(plant: Rig) -> None:
-    ready(plant, "refused", circuitBreaker={"failureThreshold": 1, "openSeconds": 60})
-    with plant.proxy.on("PATCH", patches("refused"), faults.answer(403), times=None) as rule:
-        plant.home.ask(plant.request("refused", "refused"))
-        plant.came_to("refused", Reason.FORBIDDEN)
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (400, Reason.API_REFUSED),  # as an admission webhook may say
+        (401, Reason.FORBIDDEN),
+        (403, Reason.FORBIDDEN),
+        (413, Reason.API_REFUSED),
+    ],
+)
+def test_a_refusal_for_good_ends_the_request_after_one_try(
+    plant: Rig, status: int, reason: Reason
+) -> None:
+    name = f"refused-{status}"
+    ready(plant, name, circuitBreaker={"failureThreshold": 1, "openSeconds": 60})
+    with plant.proxy.on("PATCH", patches(name), faults.answer(status), times=None) as rule:
+        plant.home.ask(plant.request(name, name))
+        plant.came_to(name, reason)
         assert rule.hits == 1
-    plant.untouched("refused")
-    assert plant.breaker("refused") is None
+    plant.untouched(name)
+    assert plant.breaker(name) is None
 
 
 @pytest.mark.parametrize("how", ["503", "drop before", "drop after", "reset", "garbage"])

@@ -155,3 +155,29 @@ def test_argos_controller_that_is_killed_again_and_again_undoes_nothing(
         plane.kill(components.ARGO.name)
         plane.start_component(components.ARGO.name)
     all_resumed_once(plant, names)
+
+
+def test_a_kind_that_is_removed_and_installed_again_is_heard_of_again(
+    plane: launcher.ControlPlane, plant: Rig
+) -> None:
+    """With the definition all requests go, as nobody asks for anything any more."""
+    first, second = submitted(plant, "kind", 2)
+    operator, cluster = plant.operator, plant.home.cluster
+    asked(plant, ["kind-never"])
+    waits(plant, "kind-never", Reason.WORKFLOW_NOT_FOUND)
+    definition = next(
+        one
+        for one in client.load_definitions(launcher.PROJECT_CRDS)
+        if one["spec"]["names"]["kind"] == "WorkflowResume"
+    )
+    at = ("CustomResourceDefinition", definition["metadata"]["name"])
+    cluster.delete(*at)
+    cluster.wait_gone(*at, None, homes.TIMEOUT)
+    cluster.establish([definition])
+    asked(plant, [first, second])
+    all_resumed_once(plant, [first, second])
+    plant.home.submit(plant.workflow("kind-never", STAGE))
+    asked(plant, ["kind-probe"])
+    waits(plant, "kind-probe", Reason.WORKFLOW_NOT_FOUND)
+    plant.untouched("kind-never")
+    assert plant.operator is operator
