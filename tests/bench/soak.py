@@ -20,6 +20,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import urllib3
 
@@ -40,10 +41,14 @@ _STATUS_WRITE = r"/workflowresumes/[^/]+/status$"
 _SIGNED = re.compile(r"Resumed by: workflowresume/(\S+) \(uid")
 _PATIENCE = 900.0
 """Seconds in which everything has to have ended after the last kill."""
+_READS = 10
+"""How often it is tried to read, half a minute each."""
 _POLL = 2.0
 _TERMINAL = ("Resumed", "AlreadyResumed")
 """What may become of a request here: everything else that ends one is an untruth."""
 _KNOWN = {*_TERMINAL, "Waiting", "BackingOff", "CircuitOpen"}
+
+_Read = TypeVar("_Read")
 
 _FAULTS: Mapping[str, faults.Fault] = {
     "409 conflict": faults.answer(409),
@@ -230,25 +235,29 @@ class _Soak:
         path = f"/apis/{manifests.API_VERSION}/namespaces/{self._plant.home.namespace}"
         while True:
             late = time.monotonic() > deadline
-            # On a busy machine the API server is slow to answer, and that is no finding.
-            with contextlib.suppress(urllib3.exceptions.HTTPError):
-                found = self._plant.home.cluster.request(
+            found = _patiently(
+                lambda: self._plant.home.cluster.request(
                     "GET",
                     f"{path}/workflowresumes",
                     query={"fieldSelector": "status.phase!=Succeeded"},
                 )
-                left = [one["metadata"]["name"] for one in found["items"]]
-                if not left or late:
-                    return left
+            )
+            left = [one["metadata"]["name"] for one in found["items"]]
+            if not left or late:
+                return left
             time.sleep(_POLL)
 
+    def _all(self, kind: str) -> Sequence[Json]:
+        home = self._plant.home
+        return _patiently(lambda: home.cluster.list_all(kind, home.namespace))
+
     def _statuses(self) -> Mapping[str, Json]:
-        found = self._plant.home.cluster.list_all(homes.RESUME, self._plant.home.namespace)
+        found = self._all(homes.RESUME)
         return {one["metadata"]["name"]: one.get("status", {}) for one in found}
 
     def _count(self, names: Sequence[str], left: Sequence[str]) -> Count:
         plant, plan = self._plant, self._plan
-        found = plant.home.cluster.list_all(homes.WORKFLOW, plant.home.namespace)
+        found = self._all(homes.WORKFLOW)
         lost, doubled, wrong = len(left), 0, 0
         for body in found:
             name = body["metadata"]["name"]
@@ -296,6 +305,14 @@ class _Soak:
         told = [str(status.get("outcome")) for status in self._plant.history.of(name)]
         ended = [outcome for outcome in told if outcome in _TERMINAL]
         return not _KNOWN.issuperset(told) or len(set(ended)) > 1 or told[-1:] != ended[-1:]
+
+
+def _patiently(read: Callable[[], _Read]) -> _Read:
+    """Reads. On a busy machine the API server is slow to answer, and that is no finding."""
+    for _ in range(_READS - 1):
+        with contextlib.suppress(urllib3.exceptions.HTTPError):
+            return read()
+    return read()
 
 
 def _to(path: str, calls: Sequence[Exchange]) -> int:
