@@ -111,6 +111,7 @@ def build(
     teller = connection.client(
         timeout=settings.request_timeout, max_connections=1, turns=Turns(throttle, Rank.EVENT)
     )
+    metrics.show_known(stores.sizes)
     publisher = events.KubeEvents(
         teller, clock, on_dropped=metrics.event_dropped, instance=platform.node()
     )

@@ -10,4 +10,7 @@ does besides weighs on all of them alike; what counts is how they compare within
 Each is driven by the same loop (`driver`), which says what to resume next and sees gates open in
 the one place where all of it shows: a watch of Workflows. Argo's controller does not run: how long
 it takes to notice is the same for all, and would hide them.
+
+`--events` measures two other contenders in the same way, from a webhook on, see `events`; `--scale`
+something else: what it takes when thousands of workflows and requests wait, see `scale`.
 """

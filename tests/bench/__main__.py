@@ -12,7 +12,20 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-from tests.bench import api, contenders, driver, machine, measuring, report, soak
+from tests.bench import (
+    api,
+    contenders,
+    driver,
+    events,
+    growth,
+    leak,
+    machine,
+    mass,
+    measuring,
+    report,
+    scale,
+    soak,
+)
 from tests.controlplane import build, components, launcher, toolchain
 
 _ERRORS = (
@@ -21,6 +34,7 @@ _ERRORS = (
     contenders.ContenderFailed,
     driver.PassFailed,
     soak.SoakFailed,
+    mass.NotTaken,
     launcher.StartFailed,
     toolchain.ToolMissing,
 )
@@ -35,7 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.faults:
         return _soak(options)
+    if options.scale or options.leak:
+        return _of_one_operator(options)
     plan = measuring.QUICK if options.quick else measuring.FULL
+    if options.events:
+        plan = dataclasses.replace(plan, contenders=events.CONTENDERS, nodes=(2,))
     chosen = {
         field.name: getattr(options, field.name)
         for field in dataclasses.fields(plan)
@@ -52,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(report.table(results))
     print()
     print(_LEGEND)
+    if options.events:
+        print(_EVENTS_LEGEND.format(program=events.program()))
     print(*report.verdicts(results), report.disturbance(results), sep="\n")
     whole = {
         **about,
@@ -74,6 +94,12 @@ writes, reads: calls per resume at the API server, without the creation of the r
 events: per resume when idle (best effort, rate limited, off the path);
 CPU: of the contender's own process, per resume; server CPU: API server and etcd.
 Argo's controller was not running.
+"""
+
+_EVENTS_LEGEND = """\
+argo-events: GitHub's webhook through EventSource, bus and the shipped Sensor to the operator;
+argo-events-resume: the same to Argo Events' own `operation: resume` (argo: {program}).
+Times are from the posting of the webhook; CPU is the operator's, or the Sensor's.
 """
 
 
@@ -128,6 +154,35 @@ def _soak(options: argparse.Namespace) -> int:
     return 0 if count.clean else 1
 
 
+def _of_one_operator(options: argparse.Namespace) -> int:
+    """The sections that look at one operator, beside nothing else."""
+    found: list[growth.Figures] | list[leak.Sample]
+    try:
+        with tempfile.TemporaryDirectory(prefix="resumer-bench-") as scratch:
+            folder = pathlib.Path(scratch)
+            if options.scale:
+                with scale.plane() as plane:
+                    found = sizes = asyncio.run(
+                        scale.run(
+                            plane, options.scale, folder, resumes=options.resumes or 50, say=_say
+                        )
+                    )
+                print(growth.table(sizes), growth.LEGEND, *growth.verdicts(sizes), sep="\n")
+            else:
+                with launcher.start(argo=False) as plane:
+                    found = samples = asyncio.run(leak.run(plane, options.leak, folder, say=_say))
+                print(leak.table(samples), leak.verdict(samples), sep="\n")
+    except _ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    whole = {"machine": machine.describe(), "found": [dataclasses.asdict(one) for one in found]}
+    options.json.write_text(f"{json.dumps(whole, indent=2)}\n")
+    print(f"written to {options.json}")
+    return 0
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -143,13 +198,34 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="count instead what is lost or doubled while everything around the operator breaks",
     )
+    parser.add_argument(
+        "--events",
+        action="store_true",
+        help="measure the way from a webhook through Argo Events instead, next to its own resume",
+    )
+    parser.add_argument(
+        "--scale",
+        type=int,
+        nargs="+",
+        metavar="COUNT",
+        help="measure what it takes when so many workflows and requests wait, for each of these",
+    )
+    parser.add_argument(
+        "--leak",
+        type=int,
+        metavar="RESUMES",
+        help="let one operator resume so many workflows, and see whether its memory grows",
+    )
     parser.add_argument("--nodes", type=int, nargs="+", help="sizes of workflows, 2 or more")
     parser.add_argument("--rounds", type=int, help="how often each contender has its turn")
     parser.add_argument("--resumes", type=int, help="in a pass under load")
     parser.add_argument("--idle", type=int, help="resumes in an idle pass")
     parser.add_argument("--concurrency", type=int, help="resumes at a time under load")
     parser.add_argument(
-        "--contenders", nargs="+", choices=measuring.CONTENDERS, help="default: all of them"
+        "--contenders",
+        nargs="+",
+        choices=(*measuring.CONTENDERS, *events.CONTENDERS),
+        help="default: all but those of --events",
     )
     parser.add_argument(
         "--against",

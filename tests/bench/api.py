@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import pathlib
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import aiohttp
@@ -86,7 +86,7 @@ class Api:
         answer: dict[str, Any] = json.loads(await self.call("GET", path, query=query))
         return answer
 
-    async def events(self, path: str, version: str) -> AsyncIterator[bytes]:
+    async def events(self, path: str, version: str) -> AsyncGenerator[bytes, None]:
         """The lines of a watch, after an empty one that says that it stands.
 
         Arguments:

@@ -18,15 +18,19 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
+import aiohttp
+
 from tests.bench import objects
-from tests.controlplane import build, components
+from tests.controlplane import build, components, processes
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 _READY_TIMEOUT = 60.0
 _STOP_TIMEOUT = 15.0
 _POLL = 0.05
-_READY = re.compile(rb'"event": ?"ready"')
+_IDLE_LOOKS = 2
+_PORT = re.compile(rb'"event": ?"serving metrics and health".*?"port": ?(\d+)')
+READY = re.compile(rb'"event": ?"ready"')
 
 
 class ContenderFailed(RuntimeError):
@@ -106,13 +110,19 @@ class Child:
         """The end of what it wrote to its standard error."""
         return self._log.read_text(errors="replace")[-2000:]
 
-    async def wait_for_log(self, pattern: re.Pattern[bytes]) -> None:
+    async def wait_for_log(
+        self, pattern: re.Pattern[bytes], seconds: float = _READY_TIMEOUT
+    ) -> None:
         """Return as soon as its standard error has this.
+
+        Arguments:
+            pattern: what to wait for
+            seconds: at most
 
         Raises:
             ContenderFailed: it ended, or it took too long
         """
-        deadline = time.monotonic() + _READY_TIMEOUT
+        deadline = time.monotonic() + seconds
         while not pattern.search(self._log.read_bytes()):
             if self.running.returncode is not None or time.monotonic() > deadline:
                 raise ContenderFailed(f"{self._argv[:3]} is not ready: {self.log_tail()}")
@@ -153,6 +163,53 @@ class Place:
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a process here."""
         return {**os.environ, "KUBECONFIG": str(self.kubeconfig), **more}
+
+
+class OperatorChild(Child):
+    """`resumer run`, of this checkout or of another.
+
+    Arguments:
+        name: of its log
+        place: where it works
+        checkout: a checkout of the project
+    """
+
+    def __init__(self, name: str, place: Place, checkout: pathlib.Path = ROOT) -> None:
+        argv = [sys.executable, "-m", "resumer", "run", "--namespace", place.namespace]
+        # A sweep lists the finished requests each minute, which would be counted with some resume.
+        argv += ["--metrics-port", "0", "--log-format", "json", "--cleanup-interval", "0"]
+        super().__init__(
+            argv,
+            place.folder / f"{name}.log",
+            place.environment(PYTHONPATH=str(checkout / "operator")),
+        )
+
+    async def metrics(self, name: str) -> dict[str, float]:
+        """The samples of a metric with one label, by the value of that."""
+        found = _PORT.findall(self._log.read_bytes())
+        if not found:
+            raise ContenderFailed(f"the operator serves no metrics: {self.log_tail()}")
+        url = f"http://{processes.HOST}:{int(found[-1])}/metrics"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            text = await answer.text()
+        samples = re.findall(rf'^{name}\{{\w+="([^"]*)"\}} (\S+)$', text, re.MULTILINE)
+        return {label: float(value) for label, value in samples}
+
+    async def settled(self, seconds: float) -> None:
+        """Return as soon as it has nothing to do, twice in a row.
+
+        Raises:
+            ContenderFailed: it took longer than so many seconds
+        """
+        deadline = time.monotonic() + seconds
+        depth: Mapping[str, float] = {}
+        idle = 0
+        while idle < _IDLE_LOOKS:
+            if time.monotonic() > deadline:
+                raise ContenderFailed(f"the operator is still busy after {seconds:g} s: {depth}")
+            await asyncio.sleep(_POLL)
+            depth = await self.metrics("resumer_queue_depth")
+            idle = idle + 1 if depth["ready"] == depth["running"] == 0 else 0
 
 
 class Contender(abc.ABC):
@@ -235,25 +292,23 @@ class Operator(Contender):
     def __init__(self, name: str, place: Place, checkout: pathlib.Path = ROOT) -> None:
         super().__init__(name, place)
         self._creator = Floor(name, place, create_only=True)
-        argv = [sys.executable, "-m", "resumer", "run", "--namespace", place.namespace]
-        # A sweep lists the finished requests each minute, which would be counted with some resume.
-        argv += ["--metrics-port", "0", "--log-format", "json", "--cleanup-interval", "0"]
-        self._child = Child(
-            argv,
-            place.folder / f"{name}.log",
-            place.environment(PYTHONPATH=str(checkout / "operator")),
-        )
+        self._child = OperatorChild(name, place, checkout)
 
     async def start(self) -> None:
         await self._child.start()
         await self._creator.start()
-        await self._child.wait_for_log(_READY)
+        await self._child.wait_for_log(READY)
 
     def tell(self, names: objects.Names, workflow_uid: str) -> None:
         self._creator.tell(names, workflow_uid)
 
     async def answer(self) -> Done:
         return await self._creator.answer()
+
+    @property
+    def child(self) -> OperatorChild:
+        """Its process."""
+        return self._child
 
     @property
     def processes(self) -> tuple[int, ...]:

@@ -25,7 +25,10 @@ _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
 def processor_seconds(processes: Iterable[int]) -> float:
-    """The processor time that these processes have used so far, as far as it is known."""
+    """The processor time that these processes have used so far, as far as it is known.
+
+    That of their children which have ended counts, too: a Sensor runs `argo` for each resume.
+    """
     return sum(_processor_seconds(process) for process in processes)
 
 
@@ -36,7 +39,8 @@ def _processor_seconds(process: int) -> float:
         return 0.0
     # The second field is a name in parentheses, which may hold blanks.
     fields = text.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    user, system, childrens_user, childrens_system = map(int, fields[11:15])
+    return (user + system + childrens_user + childrens_system) / _TICKS
 
 
 def all_processor_seconds() -> float:
@@ -56,13 +60,14 @@ def cores() -> int:
     return allowed or os.cpu_count() or 1
 
 
-def memory_bytes(process: int) -> int | None:
-    """The resident memory of a process; None where that is not known."""
+def memory_bytes(process: int, *, peak: bool = False) -> int | None:
+    """The resident memory of a process, or the most it had; None where that is not known."""
     try:
         text = pathlib.Path(f"/proc/{process}/status").read_text()
     except OSError:
         return None
-    found = re.search(r"^VmRSS:\s+(\d+) kB$", text, re.MULTILINE)
+    field = "VmHWM" if peak else "VmRSS"
+    found = re.search(rf"^{field}:\s+(\d+) kB$", text, re.MULTILINE)
     return None if found is None else int(found[1]) * 1024
 
 

@@ -14,7 +14,7 @@ import json
 import pathlib
 from collections.abc import Callable, Sequence
 
-from tests.bench import api, contenders, driver, machine, objects, report, templates
+from tests.bench import api, contenders, driver, events, machine, objects, report, templates
 from tests.controlplane import components, launcher
 
 Results = dict[int, dict[str, report.Figures]]
@@ -153,6 +153,10 @@ def _contender(
             return contenders.Operator(name, place)
         case report.ARGO:
             return contenders.Argo(name, place, plan.concurrency)
+        case events.CREATING:
+            return events.Creating(name, place)
+        case events.RESUMING:
+            return events.Resuming(name, place)
         case _:
             assert against is not None
             return contenders.Operator(name, place, against.resolve())

@@ -152,11 +152,7 @@ def _spec() -> Json:
             {
                 "name": "gate",
                 "suspend": {},
-                "outputs": {
-                    "parameters": [
-                        {"name": "pr-number", "valueFrom": {"supplied": {}, "default": "0"}}
-                    ]
-                },
+                "outputs": _supplied(),
             },
         ],
     }
@@ -213,7 +209,15 @@ def _gate(name: str, node: str) -> Json:
         "phase": "Running",
         "startedAt": _FINISHED,
         "finishedAt": None,
-        "outputs": {
-            "parameters": [{"name": "pr-number", "valueFrom": {"supplied": {}, "default": "0"}}]
-        },
+        "outputs": _supplied(),
+    }
+
+
+def _supplied() -> Json:
+    """What the gate takes: the values that the shipped Sensor of Argo Events sends."""
+    return {
+        "parameters": [
+            {"name": "pr-number", "valueFrom": {"supplied": {}, "default": "0"}},
+            {"name": "pr-url", "valueFrom": {"supplied": {}, "default": "none"}},
+        ]
     }

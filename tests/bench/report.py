@@ -143,8 +143,8 @@ def figures(rounds: Sequence[Round], floor: Sequence[Round] | None) -> Figures:
         rates_to_floor=ratios,
         latency_to_floor=statistics.median(gaps) if gaps else None,
         cost_to_floor=statistics.median(costs) if costs else None,
-        writes=_sum(calls, _WRITES),
-        reads=_sum(calls, _READS),
+        writes=writes(calls),
+        reads=reads(calls),
         events=sum(count for kind, count in idle.items() if kind.endswith(" events")),
         calls=calls,
         processor=sum(each.busy.processor for each in rounds) / busy_resumes,
@@ -161,8 +161,17 @@ def _per_resume(passes: Iterable[driver.Pass], resumes: int) -> dict[str, float]
     return {kind: count / resumes for kind, count in sorted(total.items())}
 
 
+def writes(calls: Mapping[str, float]) -> float:
+    """The calls that write, but for Events and for the creation that asks for the resume."""
+    return _sum(calls, _WRITES)
+
+
+def reads(calls: Mapping[str, float]) -> float:
+    """The calls that read."""
+    return _sum(calls, _READS)
+
+
 def _sum(calls: Mapping[str, float], verbs: Sequence[str]) -> float:
-    """The calls with these verbs, but for Events and for the creation that asks for the resume."""
     others = {kind: count for kind, count in calls.items() if not kind.endswith(" events")}
     others.pop("POST workflowresumes", None)
     return sum(count for kind, count in others.items() if kind.split()[0] in verbs)
@@ -197,13 +206,18 @@ def table(results: Mapping[int, Mapping[str, Figures]]) -> str:
         for nodes, contenders in results.items()
         for name, one in contenders.items()
     ]
-    widths = [max(len(row[index]) for row in (_COLUMNS, *rows)) for index in range(len(_COLUMNS))]
+    return aligned([_COLUMNS, *rows], left=1)
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: int | None = None) -> str:
+    """The rows as lines with columns to the right, but for the one of this index."""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
     lines = [
         "  ".join(
-            text.ljust(width) if index == 1 else text.rjust(width)
+            text.ljust(width) if index == left else text.rjust(width)
             for index, (text, width) in enumerate(zip(row, widths, strict=True))
         )
-        for row in (_COLUMNS, *rows)
+        for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
 
@@ -238,17 +252,17 @@ def verdicts(results: Mapping[int, Mapping[str, Figures]]) -> list[str]:
         said.append(
             f"{aim.nodes} nodes: {one.rate_to_floor:.2f} of the floor's rate"
             f" ({min(one.rates_to_floor):.2f} to {max(one.rates_to_floor):.2f}),"
-            f" aim {aim.rate:.2f}: {_met(one.rate_to_floor >= aim.rate)}"
+            f" aim {aim.rate:.2f}: {met(one.rate_to_floor >= aim.rate)}"
         )
         if aim.latency is not None:
             said.append(
                 f"{aim.nodes} nodes: idle median {one.latency_to_floor * 1e3:+.1f} ms to the"
                 f" floor's, aim {aim.latency * 1e3:+.1f} ms:"
-                f" {_met(one.latency_to_floor <= aim.latency)}"
+                f" {met(one.latency_to_floor <= aim.latency)}"
             )
         said.append(
             f"{aim.nodes} nodes: {one.writes:.2f} writes and {one.reads:.2f} reads per resume,"
-            f" aim 2 and at most 1: {_met(one.writes <= 2 and one.reads <= 1)}"
+            f" aim 2 and at most 1: {met(one.writes <= 2 and one.reads <= 1)}"
         )
     return said
 
@@ -263,5 +277,6 @@ def disturbance(results: Mapping[int, Mapping[str, Figures]]) -> str:
     return f"{told}: rates and latencies mean little, take the comparison by CPU"
 
 
-def _met(reached: bool) -> str:
+def met(reached: bool) -> str:
+    """The last word on an aim."""
     return "reached" if reached else "MISSED"

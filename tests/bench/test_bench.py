@@ -61,6 +61,68 @@ def test_the_soak_counts_what_it_breaks_and_finds_nothing_lost_or_doubled(
     assert "opened twice" in capsys.readouterr().out
 
 
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("built_components", "built_events")
+def test_a_webhook_opens_a_gate_by_the_shipped_sensor_and_by_argo_events_own_trigger(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both are measured from the webhook on, and each takes the writes that it should."""
+    file = tmp_path / "bench.json"
+    few = ["--resumes", "4", "--idle", "2", "--concurrency", "2"]
+
+    assert command.main(["--events", "--quick", *few, "--json", str(file)]) == 0
+
+    of_size = json.loads(file.read_text())["results"]["2"]
+    assert set(of_size) == {"argo-events", "argo-events-resume"}
+    creating, resuming = of_size["argo-events"], of_size["argo-events-resume"]
+    # The bus hands out an event again if a trigger is slow: then the second creation is refused.
+    assert creating["calls"]["POST workflowresumes"] >= 1
+    assert creating["calls"]["PATCH workflows"] == 1
+    assert creating["writes"] == 2
+    assert resuming["calls"]["PUT workflows"] == 1
+    assert resuming["calls"]["GET workflows"] >= 1
+    assert "argo-events-resume" in capsys.readouterr().out
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("built_components")
+def test_a_resume_costs_no_read_while_hundreds_wait_and_each_of_them_little_memory(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bench of scale, with few: what waits is known from the watch, and nobody asks again."""
+    file = tmp_path / "bench.json"
+
+    assert command.main(["--scale", "50", "300", "--resumes", "5", "--json", str(file)]) == 0
+
+    few, many = json.loads(file.read_text())["found"]
+    assert [few["count"], many["count"]] == [50, 300]
+    for one in (few, many):
+        assert one["calls"]["PATCH workflows"] == 1
+        assert one["calls"]["PATCH workflowresumes/status"] == 1
+        assert not [kind for kind in one["calls"] if kind.startswith(("GET", "LIST"))]
+        assert one["idle_calls"] == 0
+    # As they are sent they are 37 KB; as Python's objects, 200 KiB.
+    assert (many["memory"] - few["memory"]) / 250 < 100 * 1024
+    assert "300" in capsys.readouterr().out
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("built_components")
+def test_nothing_stays_behind_of_what_has_finished(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bench of leaks, with few: after each pass the stores of the operator become empty."""
+    file = tmp_path / "bench.json"
+
+    assert command.main(["--leak", "160", "--json", str(file)]) == 0
+
+    found = json.loads(file.read_text())["found"]
+    assert [one["resumes"] for one in found] == list(range(16, 161, 16))
+    assert not any(value for one in found for value in one["known"].values())
+    assert set(found[0]["known"]) == {"workflows", "requests", "finished"}
+    assert "bytes more for each resume" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("nodes", [2, 50])
 def test_a_gate_is_seen_open_only_once_it_is(nodes: int) -> None:
     """The driver reads events without parsing them: what it concludes has to be what they say."""

@@ -60,6 +60,7 @@ class Options:
             above which it compresses a Workflow's nodes)
         argo_config: keys of Argo's ConfigMap, such as instanceID or persistence
         extra_args: further flags of a component, by its name
+        component_env: further environment variables of a component, by its name
         crd_folders: folders of further CustomResourceDefinitions; the project's by default
     """
 
@@ -70,6 +71,7 @@ class Options:
     extra_env: Mapping[str, str] = dataclasses.field(default_factory=dict)
     argo_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     extra_args: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    component_env: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     crd_folders: Sequence[pathlib.Path] = (PROJECT_CRDS,)
 
     def __post_init__(self) -> None:
@@ -227,8 +229,9 @@ class ControlPlane:
     def _launch(self, name: str) -> None:
         process = self._describe(name)
         argv = (*process.argv, *self._options.extra_args.get(name, ()))
+        env = {**process.env, **self._options.component_env.get(name, {})}
         try:
-            self._supervisor.start(name, argv, process.env, self.layout.log(name))
+            self._supervisor.start(name, argv, env, self.layout.log(name))
         except OSError as error:
             raise StartFailed(name, "cannot be run", str(error)) from error
         self._running[name] = process
@@ -271,6 +274,7 @@ def start(
     extra_env: Mapping[str, str] | None = None,
     argo_config: Mapping[str, Any] | None = None,
     extra_args: Mapping[str, Sequence[str]] | None = None,
+    component_env: Mapping[str, Mapping[str, str]] | None = None,
     crd_folders: Sequence[pathlib.Path] = (PROJECT_CRDS,),
 ) -> ControlPlane:
     """A control plane that is ready for use; components which were never built are built first.
@@ -289,6 +293,7 @@ def start(
         extra_env=extra_env or {},
         argo_config=argo_config or {},
         extra_args=extra_args or {},
+        component_env=component_env or {},
         crd_folders=crd_folders,
     )
     built = build.ensure()

@@ -85,6 +85,11 @@ class RequestStore:
     def __iter__(self) -> Iterator[Key]:
         return iter(list(self._outlines))
 
+    @property
+    def remembered(self) -> int:
+        """How many finished requests are remembered, see `finish`."""
+        return len(self._finished)
+
     def outline(self, key: Key) -> Outline | None:
         """What is at hand of a request, or None."""
         return self._outlines.get(key)

@@ -7,6 +7,7 @@ therefore never ends a request for good on them alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from resumer.core.keys import Key
@@ -49,3 +50,11 @@ class Stores:
     workflows: WorkflowIndex
     policies: PolicyStore
     breakers: BreakerStore
+
+    def sizes(self) -> Mapping[str, int]:
+        """How many objects are kept, by kind: what grows with what is there."""
+        return {
+            "workflows": len(self.workflows),
+            "requests": len(self.requests),
+            "finished": self.requests.remembered,
+        }

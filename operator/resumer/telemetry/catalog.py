@@ -135,6 +135,13 @@ METRICS = (
         "it. Such a call is made again after a pause of all.",
     ),
     Row(
+        "resumer_known_objects",
+        Kind.GAUGE,
+        ("kind",),
+        "What is kept in memory: workflows that have not finished, requests that have not, and "
+        "finished requests that the watch may still show as unfinished, for some milliseconds.",
+    ),
+    Row(
         "resumer_watch_age_seconds",
         Kind.GAUGE,
         ("resource",),

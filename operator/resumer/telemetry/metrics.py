@@ -141,6 +141,10 @@ class Metrics:
         """This process began to work, or stands by."""
         self._leader.set(leads)
 
+    def show_known(self, sizes: Callable[[], Mapping[str, int]]) -> None:
+        """Shows from now on how many objects are known, by kind; asked at each scrape."""
+        self.registry.register(_KnownObjects(sizes))
+
     def _breaker(self, namespace: str, stage: str) -> tuple[str, str]:
         """The labels of a breaker; beyond `BREAKER_LIMIT` all have the same."""
         pair = (namespace, stage)
@@ -192,4 +196,18 @@ class _WatchAges(Collector):
         family = GaugeMetricFamily(row.name, row.help, labels=row.labels)
         for resource, seconds in self._ages().items():
             family.add_metric([resource], seconds)
+        yield family
+
+
+class _KnownObjects(Collector):
+    """Counts when somebody looks: the stores are told of each change of each object."""
+
+    def __init__(self, sizes: Callable[[], Mapping[str, int]]) -> None:
+        self._sizes = sizes
+
+    def collect(self) -> Iterable[Metric]:
+        row = catalog.row("resumer_known_objects")
+        family = GaugeMetricFamily(row.name, row.help, labels=row.labels)
+        for kind, size in self._sizes().items():
+            family.add_metric([kind], size)
         yield family

@@ -13,6 +13,7 @@ import base64
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -70,23 +71,31 @@ class ArgoEvents:
     Attributes:
         home: where the manifests are applied
         url: of the webhook
+        pids: the process ids of what was started last
     """
 
     def __init__(
-        self, home: Home, built: Mapping[str, build.Built], supervisor: supervised.Supervisor
+        self,
+        home: Home,
+        built: Mapping[str, build.Built],
+        supervisor: supervised.Supervisor,
+        path: pathlib.Path | None,
     ) -> None:
         self.home = home
+        self._path = path
         self._built = built
         self._supervisor = supervisor
         self._ports = _Ports(*processes.free_ports(3))
         self._servers: dict[str, _Server] = {}
+        self.pids: dict[str, int] = {}
         self.url = f"http://{processes.HOST}:{self._ports.webhook}/github"
 
     def start(self, name: str) -> None:
         """Start the bus, the EventSource or the Sensor, and wait until it is at work."""
         server = self._servers[name]
         before = len(self.log(name))
-        self._supervisor.start(name, server.argv, server.environment, self._log_file(name))
+        log = self._log_file(name)
+        self.pids[name] = self._supervisor.start(name, server.argv, server.environment, log)
         ready: Mapping[str, Callable[[], bool]] = {
             BUS: self._bus_answers,
             EVENT_SOURCE: lambda: "route is activated" in self.log(name)[before:],
@@ -272,6 +281,8 @@ class ArgoEvents:
             "KUBECONFIG": self._kubeconfig(pod["serviceAccountName"]),
             "EVENTBUS_CONFIG": self._bus_config(environment["EVENTBUS_CONFIG"]),
         }
+        if self._path is not None:
+            environment["PATH"] = f"{self._path}{os.pathsep}{os.environ['PATH']}"
         if "EVENTSOURCE_OBJECT" in environment:
             source = _decoded(environment["EVENTSOURCE_OBJECT"])
             for one in source["spec"]["github"].values():
@@ -332,19 +343,30 @@ class ArgoEvents:
 
 
 @contextlib.contextmanager
-def running(home: Home, values: Mapping[str, str]) -> Iterator[ArgoEvents]:
+def running(
+    home: Home,
+    values: Mapping[str, str],
+    *,
+    change: Callable[[list[Json]], None] | None = None,
+    path: pathlib.Path | None = None,
+) -> Iterator[ArgoEvents]:
     """Argo Events at work with the shipped manifests; in the end all of it is killed.
 
     Arguments:
         home: where the manifests are applied
         values: that the user sets
+        change: what else the user changes in them
+        path: a folder of programs that the servers find first
     """
     built = build.ensure(components.EVENTS)
     _install_crds(home.cluster, built[components.ARGO_EVENTS.name].data("crds"))
     supervisor = supervised.Supervisor(pathlib.Path(tempfile.mkdtemp(prefix="resumer-events-")))
     try:
-        events = ArgoEvents(home, built, supervisor)
-        events.bring_up(shipped(home.namespace, values))
+        manifests = shipped(home.namespace, values)
+        if change is not None:
+            change(manifests)
+        events = ArgoEvents(home, built, supervisor, path)
+        events.bring_up(manifests)
         yield events
     finally:
         supervisor.stop()

@@ -56,6 +56,10 @@ class Delivery:
         """The value of X-Hub-Signature-256."""
         return _signature(self.body, secret)
 
+    def headers(self, secret: str | None) -> dict[str, str]:
+        """The headers with which GitHub sends it; without a secret it is not signed."""
+        return _headers(self.event, self.id, self.body, secret)
+
     def post(
         self, url: str, secret: str | None, *, headers: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
@@ -81,14 +85,7 @@ def send(
     headers: Mapping[str, str] | None = None,
 ) -> tuple[int, str]:
     """Send any bytes as GitHub would; the status and the body of the answer."""
-    own = {
-        "Content-Type": "application/json",
-        "User-Agent": "GitHub-Hookshot/044aadd",
-        "X-GitHub-Event": event,
-        "X-GitHub-Delivery": delivery,
-    }
-    if secret is not None:
-        own["X-Hub-Signature-256"] = _signature(body, secret)
+    sent = {**_headers(event, delivery, body, secret), **(headers or {})}
     parts = urllib.parse.urlsplit(url)
     with contextlib.closing(
         http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT)
@@ -96,7 +93,7 @@ def send(
         try:
             # A server that has seen enough answers and hangs up before it has read all.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                connection.request("POST", parts.path, body, {**own, **(headers or {})})
+                connection.request("POST", parts.path, body, sent)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         except (http.client.HTTPException, ConnectionError) as error:
@@ -134,6 +131,18 @@ def issue_opened(task: str) -> Delivery:
     payload = _recorded("issues.opened")
     payload["issue"]["labels"] = [{"name": f"task-{task}"}]
     return Delivery("issues", payload)
+
+
+def _headers(event: str, delivery: str, body: bytes, secret: str | None) -> dict[str, str]:
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "GitHub-Hookshot/044aadd",
+        "X-GitHub-Event": event,
+        "X-GitHub-Delivery": delivery,
+    }
+    if secret is not None:
+        headers["X-Hub-Signature-256"] = _signature(body, secret)
+    return headers
 
 
 def _signature(body: bytes, secret: str) -> str:

@@ -12,8 +12,9 @@ from resumer.api.resume import WorkflowResume
 from resumer.core import workflows
 from resumer.core.keys import Key
 from resumer.services import requeststore
+from resumer.services.circuits import BreakerStore
 from resumer.services.requeststore import RequestStore, Unreadable
-from resumer.services.stores import PolicyStore
+from resumer.services.stores import PolicyStore, Stores
 from resumer.services.workflowindex import WorkflowIndex
 from tests import builders
 from tests.unit.services.world import key
@@ -423,3 +424,17 @@ def test_policies_come_into_force_change_and_go() -> None:
     store.remove(key("play"))
     store.remove(key("play"))
     assert store.of(builders.NAMESPACE) == ()
+
+
+def test_the_sizes_count_what_is_kept_and_nothing_is_kept_of_what_is_over() -> None:
+    """A finished request is remembered until the watch says that it left it, and no longer."""
+    stores = Stores(RequestStore(), WorkflowIndex(), PolicyStore(), BreakerStore())
+    view = workflows.view(builders.a_workflow("play").build())
+    assert stores.requests.put(request(), NOW) == key()
+    stores.workflows.put(view, NOW)
+    assert stores.sizes() == {"workflows": 1, "requests": 1, "finished": 0}
+    stores.requests.finish(key())
+    assert stores.sizes() == {"workflows": 1, "requests": 0, "finished": 1}
+    stores.requests.remove(key())
+    stores.workflows.remove(view.key)
+    assert not any(stores.sizes().values())

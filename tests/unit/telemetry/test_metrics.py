@@ -37,6 +37,7 @@ def use_all(counted: metrics.Metrics) -> None:
     counted.leading(True)
     counted.call_held("write", 0.2)
     counted.call_turned_away()
+    counted.show_known(lambda: {"workflows": 1})
 
 
 def test_it_is_what_the_services_ask_for() -> None:
@@ -64,7 +65,9 @@ def test_what_is_exposed_and_what_is_described_are_the_same() -> None:
 
 def test_names_have_the_prefix_and_a_unit_and_a_sentence_of_help() -> None:
     for row in catalog.METRICS:
-        assert re.fullmatch(r"resumer_([a-z_]+_(total|seconds|info|state|depth)|leader)", row.name)
+        assert re.fullmatch(
+            r"resumer_([a-z_]+_(total|seconds|info|state|depth|objects)|leader)", row.name
+        )
         assert row.help.endswith(".")
         assert bool(row.buckets) is (row.kind is catalog.Kind.HISTOGRAM)
         assert list(row.buckets) == sorted(row.buckets)
@@ -171,6 +174,16 @@ def test_the_age_of_a_watch_is_asked_for_at_each_scrape() -> None:
     assert value(counted, "resumer_watch_age_seconds", resource="workflows") == 1
     ages["workflows"] = 61.5
     assert value(counted, "resumer_watch_age_seconds", resource="workflows") == 61.5
+
+
+def test_the_known_objects_are_counted_at_each_scrape() -> None:
+    sizes = {"workflows": 2, "requests": 0}
+    counted = metrics.Metrics()
+    counted.show_known(lambda: sizes)
+    assert value(counted, "resumer_known_objects", kind="workflows") == 2
+    sizes["workflows"] = 0
+    assert value(counted, "resumer_known_objects", kind="workflows") == 0
+    assert value(counted, "resumer_known_objects", kind="requests") == 0
 
 
 def test_the_build_and_the_process_are_described() -> None:
