@@ -36,6 +36,10 @@ class MalformedWorkflowError(ResumerError):
     """A Workflow object does not have the shape that Argo gives it; it cannot be resumed safely."""
 
 
+class WithdrawnError(ResumerError):
+    """The request that was to be acted on is gone, or was ended by somebody else."""
+
+
 class LeadershipLostError(ResumerError):
     """This process led and does no more: it has to end, another one is at work."""
 

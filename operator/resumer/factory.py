@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from resumer.core.pacing import Limits
 from resumer.ports import Outside
 from resumer.services.circuits import BreakerStore
 from resumer.services.cleaning import Cleaner
+from resumer.services.confirming import Confirmer
 from resumer.services.explaining import Explainer, Explanation
 from resumer.services.governing import Governor
 from resumer.services.guarding import Guard
@@ -115,6 +117,8 @@ def build(
     publisher = events.KubeEvents(
         teller, clock, on_dropped=metrics.event_dropped, instance=platform.node()
     )
+    reader = reading.KubeReader(client)
+    followed: dict[str, ListWatch] = {}
     reconciler = Reconciler(
         stores,
         Outside(
@@ -126,6 +130,7 @@ def build(
         ),
         Guard(stores.breakers, breakers.KubeBreakers(client), metrics),
         Reporter(publisher, metrics),
+        Confirmer(stores.requests, reader, functools.partial(_is_heard, followed)),
     )
     queue = KeyedQueue(
         reconciler.reconcile, workers=settings.workers, clock=clock, telemetry=metrics
@@ -134,9 +139,11 @@ def build(
     governor = Governor(
         stores.policies, intake, policies.KubePolicies(client), clock, may_write=may_write
     )
+    of_workflows, of_requests = _watches(settings, connection, clock, intake, Turns(throttle))
+    followed.update(of_requests)
     return Services(
         client=client,
-        watches=_watches(settings, connection, clock, intake, Turns(throttle)),
+        watches=(*of_workflows, *of_requests.values()),
         stores=stores,
         queue=queue,
         intake=intake,
@@ -145,7 +152,7 @@ def build(
             governor,
             intake,
             stores.breakers,
-            reading.KubeReader(client),
+            reader,
             clock,
             namespaces=settings.namespaces,
         ),
@@ -189,7 +196,8 @@ def _watches(
     clock: ports.Clock,
     intake: Intake,
     turns: Turns,
-) -> tuple[ListWatch, ...]:
+) -> tuple[Sequence[ListWatch], Mapping[str, ListWatch]]:
+    """Of Workflows, and of WorkflowResumes by their namespace, "" being all of them."""
     namespaces = settings.namespaces or ("",)
     client = connection.watcher(timeout=LIST_TIMEOUT, streams=2 * len(namespaces), turns=turns)
     unfinished = {
@@ -210,9 +218,18 @@ def _watches(
 
     workflows, requests_ = constants.WORKFLOW_PLURAL, constants.RESUME_PLURAL
     return (
-        *(watch(workflows, n, live, intake.workflow, intake.workflow_gone) for n in namespaces),
-        *(watch(requests_, n, unfinished, intake.request, intake.request_gone) for n in namespaces),
+        [watch(workflows, n, live, intake.workflow, intake.workflow_gone) for n in namespaces],
+        {
+            n: watch(requests_, n, unfinished, intake.request, intake.request_gone)
+            for n in namespaces
+        },
     )
+
+
+def _is_heard(followed: Mapping[str, ListWatch], namespace: str) -> bool:
+    """Whether all that happened to the WorkflowResumes of a namespace was told."""
+    one = followed.get(namespace) or followed.get("")
+    return one is not None and one.current
 
 
 async def explain(settings: Settings, request: str | Mapping[str, Any]) -> Explanation:

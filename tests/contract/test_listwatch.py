@@ -196,6 +196,46 @@ async def test_after_a_gap_the_new_list_tells_what_was_deleted_meanwhile(
     assert versions_watched(server) == ["9", "50"]
 
 
+async def test_it_is_current_after_a_list_and_after_a_gap_once_what_was_missed_has_come(
+    server: faulty_server.FaultyServer,
+    client: kube.KubeClient,
+    listener: Listener,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listwatch, "_CATCH_UP_SECONDS", 0.2)
+    steps = [asyncio.Event() for _ in range(3)]
+    bookmark = {"metadata": {"resourceVersion": "20"}}
+
+    async def silent_then_known(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        steps[0].set()
+        await steps[1].wait()
+        line = json.dumps({"type": "BOOKMARK", "object": bookmark})
+        await response.write(line.encode() + b"\n")
+        await steps[2].wait()
+        return response
+
+    server.plan(
+        listed(9, workflow("a", 1)),
+        streamed(("MODIFIED", workflow("a", 10)), stays=False),
+        silent_then_known,
+        faulty_server.status(410, "Expired", "too old resource version"),
+        listed(50, workflow("a", 40)),
+        streamed(stays=True),
+    )
+    async with listening(client, listener) as followed:
+        assert not followed.current
+        await asyncio.wait_for(steps[0].wait(), DEADLINE)
+        assert not followed.current, "nothing was heard on the new stream"
+        steps[1].set()
+        await until(lambda: followed.current, lambda: listener.known)
+        steps[2].set()
+        await until(lambda: not followed.current, lambda: listener.known)
+        await listener.until({"a": "40"})
+        await until(lambda: followed.current, lambda: listener.known)
+
+
 async def test_a_first_list_that_fails_is_tried_again(
     server: faulty_server.FaultyServer, client: kube.KubeClient, listener: Listener
 ) -> None:

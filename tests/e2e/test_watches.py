@@ -16,13 +16,15 @@ import pytest
 
 from tests.controlplane import client, launcher
 from tests.controlplane.plugin import KubeconfigFor
-from tests.e2e.support import manifests, process, rig, waiting
+from tests.e2e.support import faults, manifests, process, rig, waiting
+from tests.e2e.support import home as homes
 from tests.e2e.support.home import Home
 from tests.e2e.support.rig import Rig
 
 STALE = 10
 """Seconds, the least that is allowed."""
 STAGE = "watched"
+OF_REQUESTS = "/workflowresumes$"
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +106,52 @@ def test_a_workflow_that_reaches_its_gate_while_nothing_is_heard_is_found_afterw
     plant.resumed_once("unheard")
     waiting.eventually(
         lambda: health(plant.operator, "workflows"), lambda: plant.operator.get("/healthz")[1]
+    )
+
+
+def test_what_is_withdrawn_while_nothing_is_heard_of_requests_opens_no_gate_afterwards(
+    plant: Rig,
+) -> None:
+    """What is heard of Workflows wakes it: while the other watch is silent, and while it lists."""
+    silent, listing, kept = names = ("withdrawn-silent", "withdrawn-listing", "not-withdrawn")
+    for name in names:
+        plant.home.ask(plant.request(name, STAGE))
+        plant.history.wait_reason(name, "WorkflowNotFound")
+    streams = plant.proxy.opened(OF_REQUESTS)
+    plant.proxy.freeze(OF_REQUESTS)
+    plant.proxy.cut(OF_REQUESTS)
+    waiting.eventually(
+        lambda: plant.proxy.opened(OF_REQUESTS) > streams, lambda: "the watch is not back"
+    )
+    for name in (silent, listing):
+        plant.home.cluster.delete(homes.RESUME, name, plant.home.namespace)
+
+    for name in (silent, kept):
+        plant.home.submit(plant.workflow(name, STAGE))
+    plant.resumed_once(kept)
+    found_gone(plant, silent)
+
+    # The API server does not tell of what was missed (410), and the new list takes its time.
+    held = faults.Hold()
+    with plant.proxy.on("GET", OF_REQUESTS, held, times=None):
+        plant.proxy.expire(OF_REQUESTS)
+        plant.proxy.thaw()
+        held.wait()
+        plant.home.submit(plant.workflow(listing, STAGE))
+        found_gone(plant, listing)
+    held.release()
+    (name,) = plant.at_gates(STAGE, 1, "afterwards")
+    plant.home.ask(plant.request(name, STAGE))
+    plant.resumed_once(name)
+    for name in (silent, listing):
+        plant.untouched(name)
+
+
+def found_gone(plant: Rig, name: str) -> None:
+    """Returns once the operator was told that there is no such request."""
+    waiting.eventually(
+        lambda: [one.told for one in plant.proxy.log("GET", rf"/workflowresumes/{name}$")] == [404],
+        plant.operator.tail,
     )
 
 

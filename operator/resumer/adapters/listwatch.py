@@ -28,6 +28,8 @@ _SERVER_SECONDS = 280
 """For how long the API server keeps one watch open; it adds nothing to that by itself."""
 _SILENCE_SECONDS = 70.0
 """A stream without a byte for so long is dead: the API server sends a bookmark each minute."""
+_CATCH_UP_SECONDS = 1.0
+"""For how long after its first event a stream that goes on may still tell of what was missed."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 """Seconds between two tries while the API server is away."""
 
@@ -65,8 +67,20 @@ class ListWatch:
         self._on_gone = on_gone
         self._known: set[Key] = set()
         self._pause = _FIRST_PAUSE
+        self._current_from: float | None = None
+        """When all was told, in seconds; None while a gap is open."""
         self.listed = asyncio.Event()
         """Set once the first list is complete."""
+
+    @property
+    def current(self) -> bool:
+        """Whether nothing was missed, as far as the stream can tell.
+
+        So it is after a list. A stream that goes on after a gap sends what was missed first: until
+        something has come on it, nobody knows how much that is. That a stream hangs is noticed only
+        when it has been silent for too long.
+        """
+        return self._current_from is not None and self._clock.monotonic() >= self._current_from
 
     async def run(self) -> None:
         """Lists and watches until cancelled."""
@@ -95,6 +109,7 @@ class ListWatch:
                 found.add(self._take(body))
         for key in self._known - found:
             self._drop(key)
+        self._current_from = self._clock.monotonic()
         self.listed.set()
         return version
 
@@ -117,8 +132,11 @@ class ListWatch:
             if error.status == 410:
                 raise
             _log.debug("watch broken", path=self._at, error=str(error))
+            self._current_from = None
             await asyncio.sleep(self._pause * (0.5 + self._clock.random() / 2))
             self._pause = min(_LONGEST_PAUSE, self._pause * 2)
+        finally:
+            self._current_from = None
         return version
 
     def _follow(self, event: Mapping[str, Any]) -> str:
@@ -134,6 +152,8 @@ class ListWatch:
                 raise errors.TransientError(message, status=code)
             case _:
                 pass  # a bookmark: it only has a version
+        if self._current_from is None:
+            self._current_from = self._clock.monotonic() + _CATCH_UP_SECONDS
         return str(body["metadata"]["resourceVersion"])
 
     def _take(self, body: ports.Body) -> Key:

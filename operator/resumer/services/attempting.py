@@ -17,6 +17,7 @@ from resumer.api.outcomes import Reason
 from resumer.api.resume import MAX_ATTEMPT_MESSAGE, Attempt, WorkflowResume
 from resumer.core import backoff, checks, decision, orders, status, workflows
 from resumer.core.observation import Decision, End, Facts, ResumeOrder
+from resumer.services.confirming import Confirmer
 from resumer.services.gathering import Gatherer
 from resumer.services.guarding import Guard
 from resumer.services.reporting import metric_stage
@@ -34,11 +35,13 @@ class Attempter:
         index: WorkflowIndex,
         gatherer: Gatherer,
         guard: Guard,
+        confirmer: Confirmer,
     ) -> None:
         self._out = outside
         self._index = index
         self._gatherer = gatherer
         self._guard = guard
+        self._confirmer = confirmer
 
     async def attempt(
         self, request: WorkflowResume, decided: Decision, order: ResumeOrder
@@ -50,11 +53,14 @@ class Attempter:
             is not as the order expects and has to be looked at again.
 
         Raises:
+            WithdrawnError: Nobody asks for it any more; nothing was written.
+            ApiError: It could not be found out whether somebody does; no attempt was made.
             TransientError: The last attempt of the budget met a failure and it could not be found
                 out whether it was carried out.
         """
         namespace = request.metadata.namespace
         stage, holder = decided.facts.stage, request.metadata.uid
+        await self._confirmer.confirm(request)
         began = self._out.clock.now()
         refused = await self._guard.admit(namespace, stage, holder, began)
         if refused is not None:

@@ -27,6 +27,7 @@ from resumer.core import decision, events, status
 from resumer.core.keys import Key
 from resumer.core.observation import NOTHING, End, Look, Resume
 from resumer.services.attempting import Attempter, refusal
+from resumer.services.confirming import Confirmer
 from resumer.services.gathering import Gatherer
 from resumer.services.guarding import Guard
 from resumer.services.recording import CONFLICT_DELAY, Recorder
@@ -47,13 +48,18 @@ class Reconciler:
     """Brings WorkflowResumes to their outcome."""
 
     def __init__(
-        self, stores: Stores, outside: ports.Outside, guard: Guard, reporter: Reporter
+        self,
+        stores: Stores,
+        outside: ports.Outside,
+        guard: Guard,
+        reporter: Reporter,
+        confirmer: Confirmer,
     ) -> None:
         self._requests = stores.requests
         self._clock = outside.clock
         self._guard = guard
         self._gatherer = Gatherer(stores, outside.workflows)
-        self._attempter = Attempter(outside, stores.workflows, self._gatherer, guard)
+        self._attempter = Attempter(outside, stores.workflows, self._gatherer, guard, confirmer)
         self._superseder = Superseder(outside.workflows, reporter)
         self._recorder = Recorder(stores, outside, reporter)
         self._defects: Counter[Key] = Counter()
@@ -89,6 +95,9 @@ class Reconciler:
         ):
             try:
                 ended = await self._pass(key, request)
+            except errors.WithdrawnError:
+                self.forget(key)
+                ended = None
             except errors.ApiError:
                 self._unsure.add(key)
                 raise

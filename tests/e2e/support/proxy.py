@@ -127,6 +127,7 @@ class Proxy:
         self._rules: list[Rule] = []
         self._log: list[Exchange] = []
         self._watches: list[web.Request] = []
+        self._opened: list[str] = []
         self._refused: list[int] = []
         self._frozen: list[re.Pattern[str]] = []
         self._expired: list[re.Pattern[str]] = []
@@ -196,6 +197,10 @@ class Proxy:
         """The paths of the watches that are open."""
         return tuple(request.path for request in list(self._watches))
 
+    def opened(self, path: str) -> int:
+        """How many watches of such a path the API server has opened so far."""
+        return len([one for one in list(self._opened) if re.search(path, one)])
+
     @property
     def refused(self) -> Sequence[int]:
         """With which statuses watches were refused by the API server."""
@@ -258,6 +263,8 @@ class Proxy:
             ) as got:
                 if got.status >= 300:
                     self._refused.append(got.status)
+                else:
+                    self._opened.append(request.path)
                 answered.set_status(got.status)
                 answered.headers.update(_kept(got.headers))
                 await answered.prepare(request)

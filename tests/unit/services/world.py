@@ -19,6 +19,7 @@ from resumer.core.keys import Key
 from resumer.core.policies import Policy
 from resumer.ports import Outside
 from resumer.services.circuits import BreakerStore
+from resumer.services.confirming import Confirmer
 from resumer.services.governing import Governor
 from resumer.services.guarding import Guard
 from resumer.services.intake import Intake
@@ -118,6 +119,9 @@ class Operator:
         clock, faults, telemetry = world.clock, world.faults, world.telemetry
         self.stores = Stores(RequestStore(), WorkflowIndex(), PolicyStore(), BreakerStore())
         self.guard = Guard(self.stores.breakers, world.breakers, telemetry)
+        self.hears = True
+        """Whether the watch of requests is known to have told all."""
+        reader = fakes.FakeReader(world.api, world.breakers, faults)
         self.reconciler = Reconciler(
             self.stores,
             Outside(
@@ -129,6 +133,7 @@ class Operator:
             ),
             self.guard,
             Reporter(world.events, telemetry),
+            Confirmer(self.stores.requests, reader, lambda _: self.hears),
         )
         self.queue = KeyedQueue(
             self.reconciler.reconcile, workers=4, clock=clock, telemetry=telemetry
@@ -141,7 +146,7 @@ class Operator:
             self.governor,
             self.intake,
             self.stores.breakers,
-            fakes.FakeReader(world.api, world.breakers, faults),
+            reader,
             clock,
         )
         self.list_all()
