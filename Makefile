@@ -145,7 +145,7 @@ verify: lock chart lint types unit ## Regenerate what is generated, check it, an
 .PHONY: image
 image: ## Build the container image with Docker; IMAGE names it
 	@command -v docker >/dev/null || { echo "make image: docker is not on the PATH" >&2; exit 1; }
-	docker build --tag '$(IMAGE)' .
+	docker build --tag '$(IMAGE)' --build-arg "VERSION=$$(sed -n 's/^__version__ = "\(.*\)"$$/\1/p' operator/resumer/__init__.py)" .
 
 .PHONY: clean
 clean: ## Remove .venv, caches and what was built

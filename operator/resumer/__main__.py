@@ -5,6 +5,8 @@ It ties the command line to the operator, so that neither has to know the other.
 
 from __future__ import annotations
 
+import os
+import pathlib
 import sys
 
 from resumer.cli import app
@@ -13,7 +15,20 @@ from resumer.settings import Settings
 
 def main() -> None:
     """Runs the command line and ends the process with its exit code."""
+    ensure_home()
     sys.exit(app.main(sys.argv[1:], operate))
+
+
+def ensure_home() -> None:
+    """Names a home directory where there is none: for a user without a name, as a pod may have.
+
+    The Kubernetes client asks for one while it is imported, and fails otherwise.
+    """
+    try:
+        pathlib.Path.home()
+    except RuntimeError:
+        # What container runtimes set.
+        os.environ["HOME"] = "/"
 
 
 def operate(settings: Settings) -> int:

@@ -68,6 +68,12 @@ class _Pauses:
             pause = min(_LONGEST_PAUSE, pause * 2)
 
 
+_IDENTITY: Any = "resumer"
+"""Who this is among kopf's peers, of which there are none. Without it kopf looks for the name of
+the user, and a user in a pod may have none.
+"""
+
+
 def kopf_settings() -> kopf.OperatorSettings:
     """The settings of kopf for this operator."""
     chosen = kopf.OperatorSettings()
@@ -100,6 +106,7 @@ async def watch(
         registry=registry,
         settings=kopf_settings(),
         standalone=True,
+        identity=_IDENTITY,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
         stop_flag=stop,
