@@ -30,9 +30,9 @@ SERVER_MEMORY = "6GiB"
 """What the API server takes at most, as far as it can."""
 
 _NAMESPACE = "bench-scale"
-_START_TIMEOUT = 600.0
+_START_TIMEOUT = 1800.0
 _TAKE_TIMEOUT = 900.0
-_SETTLE_TIMEOUT = 300.0
+_SETTLE_TIMEOUT = 900.0
 _MODEL_TIMEOUT = 30.0
 _OPEN_TIMEOUT = 30.0
 _IDLE_SECONDS = 5.0

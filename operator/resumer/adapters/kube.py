@@ -174,7 +174,7 @@ class KubeClient:
         params: Mapping[str, str] | None = None,
         accept: Accept = Accept.FULL,
         limit: int = PAGE_SIZE,
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """As `pages`, with the whole answer: its metadata has the resourceVersion to watch from."""
         query = {**(params or {}), "limit": str(limit)}
         while True:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -101,12 +101,15 @@ class ListWatch:
     async def _list(self) -> str:
         """Takes in the whole collection, tells what is gone since the last time."""
         version, found = "", set[Key]()
-        async for page in self._client.pages_of_list(
+        listed = self._client.pages_of_list(
             self._at, params=self._params, limit=kube.PAGE_OF_WORKFLOWS
-        ):
-            version = page["metadata"]["resourceVersion"]
-            for body in page.get("items") or ():
-                found.add(self._take(body))
+        )
+        async with contextlib.aclosing(_ahead(listed)) as pages:
+            async for page in pages:
+                version = page["metadata"]["resourceVersion"]
+                for body in page.get("items") or ():
+                    found.add(self._take(body))
+                    await asyncio.sleep(0)  # for the next page, and for whoever asks after health
         for key in self._known - found:
             self._drop(key)
         self._current_from = self._clock.monotonic()
@@ -169,6 +172,28 @@ class ListWatch:
     def _drop(self, key: Key) -> None:
         self._known.discard(key)
         self._on_gone(key)
+
+
+async def _ahead(
+    pages: AsyncGenerator[dict[str, Any], None],
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Fetches each next page while the one before is taken apart.
+
+    Both take about as long, a few milliseconds for a Workflow of 50 nodes, but on two machines.
+    """
+    following = asyncio.create_task(_next(pages))
+    try:
+        while (page := await following) is not None:
+            following = asyncio.create_task(_next(pages))
+            yield page
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await pages.aclose()
+
+
+async def _next(pages: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any] | None:
+    return await anext(pages, None)
 
 
 def _key(body: ports.Body) -> Key:
