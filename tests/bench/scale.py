@@ -138,7 +138,7 @@ class _Scale:
 
     async def measure(self, count: int, resumes: int) -> growth.Figures:
         """Start an operator and let it resume some workflows."""
-        bare = await self._list()
+        bare = await self._listing()
         server_used = machine.processor_seconds(self._server_processes)
         began = time.monotonic()
         async with self._operator(f"operator-{count}") as operator:
@@ -179,6 +179,17 @@ class _Scale:
                     for kind, number in sorted(_without_streams(resuming_calls).items())
                 },
             )
+
+    async def _listing(self) -> growth.Listing:
+        """As `_list`, once the API server has caught up with its store: until then it refuses."""
+        deadline = time.monotonic() + _TAKE_TIMEOUT
+        while True:
+            try:
+                return await self._list()
+            except api.CallFailed:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_PAUSE)
 
     async def _list(self) -> growth.Listing:
         """List both kinds as the operator does, and throw it away."""
