@@ -181,3 +181,27 @@ def test_a_kind_that_is_removed_and_installed_again_is_heard_of_again(
     waits(plant, "kind-probe", Reason.WORKFLOW_NOT_FOUND)
     plant.untouched("kind-never")
     assert plant.operator is operator
+
+
+def test_a_namespace_that_goes_and_comes_back_is_worked_in_again(
+    plane: launcher.ControlPlane, plant: Rig, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What was in it is forgotten, and the operator of this one namespace lives on."""
+    name, cluster = "passing", plant.home.cluster
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    cluster.create(namespace)
+    with rig.running(Home(cluster, name), tmp_path_factory.mktemp("passing")) as own:
+        own.policy(STAGE)
+        own.home.submit(own.workflow("before", STAGE))
+        asked(own, ["before", "never"])
+        own.home.resumed("before")
+        waits(own, "never", Reason.WORKFLOW_NOT_FOUND)
+        cluster.delete("Namespace", name)
+        cluster.wait_gone("Namespace", name, None, 2 * homes.TIMEOUT)
+        cluster.create(namespace)
+        own.policy(STAGE)
+        for workflow in ("after", "never"):
+            own.home.submit(own.workflow(workflow, STAGE))
+        asked(own, ["after"])
+        all_resumed_once(own, ["after"])
+        own.untouched("never")
