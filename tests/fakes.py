@@ -77,6 +77,8 @@ class Fault:
     """Raised only after the call was carried out: its answer is lost."""
     before: Callable[[], None] | None = None
     """What somebody else does just before the call is carried out."""
+    hangs: bool = False
+    """The call never ends; if `applied`, it was carried out all the same."""
 
 
 @dataclass(slots=True)
@@ -123,9 +125,13 @@ class Faults:
         await asyncio.sleep(0)
         if fault.before is not None:
             fault.before()
+        if fault.hangs and not fault.applied:
+            await asyncio.Event().wait()
         if fault.error is not None and not fault.applied:
             raise fault.error
         result = act()
+        if fault.hangs:
+            await asyncio.Event().wait()
         if fault.error is not None:
             raise fault.error
         return result

@@ -131,6 +131,7 @@ def build(
         Guard(stores.breakers, breakers.KubeBreakers(client), metrics),
         Reporter(publisher, metrics),
         Confirmer(stores.requests, reader, functools.partial(_is_heard, followed)),
+        longest=settings.reconcile_timeout,
     )
     queue = KeyedQueue(
         reconciler.reconcile, workers=settings.workers, clock=clock, telemetry=metrics

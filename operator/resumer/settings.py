@@ -111,6 +111,14 @@ class Settings:
     take.
     """
 
+    reconcile_timeout: float = 60.0
+    """Seconds for one look at a WorkflowResume, with all its calls, up to 3600; not less than
+    `request_timeout`.
+
+    Each call has a timeout of its own, and slow answers add up: a look may read page after page.
+    Cut off, the request backs off, and its worker is free for others.
+    """
+
     cleanup_interval: float = 60.0
     """Seconds between two sweeps that delete finished WorkflowResumes past their time to live, 0 to
     86400; 0: never.
@@ -181,6 +189,7 @@ class Settings:
         _within("api_rate", self.api_rate, 0, 100_000)
         _within("api_burst", self.api_burst, 1, 100_000)
         _within("request_timeout", self.request_timeout, 0.1, 60)
+        _within("reconcile_timeout", self.reconcile_timeout, self.request_timeout, 3600)
         _within("cleanup_interval", self.cleanup_interval, 0, 86400)
         _within("drain_seconds", self.drain_seconds, 0, 600)
         _within("stale_seconds", self.stale_seconds, 10, 3600)

@@ -217,6 +217,16 @@ def run(  # noqa: PLR0913 - one argument per option is how typer reads them
             _LIMITS, "workers", "COUNT", "How many requests to work on at the same time, 1 to 1000."
         ),
     ] = _DEFAULTS.workers,
+    reconcile_timeout: Annotated[
+        float,
+        _option(
+            _LIMITS,
+            "reconcile_timeout",
+            "SECONDS",
+            "How long one look at a request may take with all its calls, up to 3600; not less than "
+            "one call may take. After that the request backs off.",
+        ),
+    ] = _DEFAULTS.reconcile_timeout,
     cleanup_interval: Annotated[
         float,
         _option(
@@ -314,6 +324,7 @@ def run(  # noqa: PLR0913 - one argument per option is how typer reads them
         api_rate=api_rate,
         api_burst=api_burst,
         request_timeout=request_timeout,
+        reconcile_timeout=reconcile_timeout,
         cleanup_interval=cleanup_interval,
         drain_seconds=drain_seconds,
         stale_seconds=stale_seconds,

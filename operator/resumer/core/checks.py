@@ -322,7 +322,9 @@ def attempt_due(case: Case) -> Case | Stop:
         return case
     if limited:
         return case.end(Reason.RATE_LIMITED, status.message or "", until=due)
-    message = last.message if last else "the next attempt is not due yet"
+    # Without an attempt: a look that was cut off has told why.
+    told = status.message if status.reason == Reason.API_UNAVAILABLE else None
+    message = last.message if last else told or "the next attempt is not due yet"
     return case.end(Reason.API_UNAVAILABLE, message, until=due)
 
 

@@ -7,6 +7,7 @@ breaker.
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 
 import structlog
@@ -42,6 +43,8 @@ class Attempter:
         self._gatherer = gatherer
         self._guard = guard
         self._confirmer = confirmer
+        self._broken_off: dict[str, tuple[Facts, datetime]] = {}
+        """What attempts that were cancelled knew, and when they began, by the request's uid."""
 
     async def attempt(
         self, request: WorkflowResume, decided: Decision, order: ResumeOrder
@@ -65,6 +68,43 @@ class Attempter:
         refused = await self._guard.admit(namespace, stage, holder, began)
         if refused is not None:
             return checks.held(stage, refused), None
+        try:
+            return await self._write(request, decided, order, began)
+        except asyncio.CancelledError:
+            self._broken_off[holder] = (decided.facts, began)
+            raise
+
+    async def after_cut(
+        self, request: WorkflowResume, message: str
+    ) -> tuple[Facts, End, Attempt] | None:
+        """What a pass came to that was cut off in an attempt; None: it was not in one.
+
+        The write may have been carried out. So it is never the end, even if it was the last attempt
+        of the budget: the next pass looks first.
+
+        Args:
+            request: The request.
+            message: Why it was cut off.
+        """
+        holder = request.metadata.uid
+        broken_off = self._broken_off.pop(holder, None)
+        if broken_off is None:
+            return None
+        facts, began = broken_off
+        stage, now = facts.stage, self._out.clock.now()
+        self._out.telemetry.attempted(metric_stage(facts), "Transient")
+        await self._guard.failed(request.metadata.namespace, stage, holder, "Timeout", now)
+        count = status.attempts_made(request.status) + 1
+        wait = backoff.delay(stage.retry, count, None, self._out.clock.random())
+        what = f"attempt {count} of {stage.retry.max_attempts} failed: {message}"
+        end = End(Reason.API_UNAVAILABLE, what, until=now + timedelta(seconds=wait))
+        return facts, end, self._made(request, began, end)
+
+    async def _write(
+        self, request: WorkflowResume, decided: Decision, order: ResumeOrder, began: datetime
+    ) -> tuple[End, Attempt | None] | None:
+        namespace = request.metadata.namespace
+        stage, holder = decided.facts.stage, request.metadata.uid
         try:
             await self._out.backend.resume(order)
         except (errors.PreconditionError, errors.NotFoundError) as error:

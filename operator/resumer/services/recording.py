@@ -7,6 +7,7 @@ that the attempt left on the Workflow.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -141,7 +142,7 @@ class Recorder:
         except errors.PreconditionError:
             _log.info("decided by somebody else meanwhile")
             return CONFLICT_DELAY
-        except errors.ApiError:
+        except (errors.ApiError, asyncio.CancelledError):
             if attempted:
                 self._untold[key] = ended
             raise

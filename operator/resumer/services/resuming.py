@@ -12,11 +12,16 @@ anywhere, the next pass finds the same.
 
 An attempt is a write to the Workflow: only that uses up the retry budget and moves the breaker. A
 read or a status write that fails raises, and the queue brings the key back.
+
+A pass has to end in a minute of work: one that takes longer is cut off where it is, as if the
+process had been killed there, and its request backs off.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from datetime import timedelta
 
 import structlog
 
@@ -54,7 +59,20 @@ class Reconciler:
         guard: Guard,
         reporter: Reporter,
         confirmer: Confirmer,
+        *,
+        longest: float,
     ) -> None:
+        """Makes no pass yet.
+
+        Args:
+            stores: What the watches know.
+            outside: Ports to all else.
+            guard: The breakers.
+            reporter: Tells what was decided.
+            confirmer: Asks whether a request still stands.
+            longest: Seconds after which a pass is cut off.
+        """
+        self._longest = longest
         self._requests = stores.requests
         self._clock = outside.clock
         self._guard = guard
@@ -93,8 +111,11 @@ class Reconciler:
             workflowresume=key.name,
             **ids,
         ):
+            bound = asyncio.timeout(self._longest)
             try:
-                ended = await self._pass(key, request)
+                async with bound:
+                    ended = await self._pass(key, request)
+                self._unsure.discard(key)
             except errors.WithdrawnError:
                 self.forget(key)
                 ended = None
@@ -102,9 +123,13 @@ class Reconciler:
                 self._unsure.add(key)
                 raise
             except Exception as defect:  # noqa: BLE001 - whatever it is, it must not stop the others
-                ended = await self._after_defect(key, request, defect)
+                if isinstance(defect, TimeoutError) and bound.expired():
+                    self._unsure.add(key)
+                    ended = await self._after_cut(key, request)
+                else:
+                    ended = await self._after_defect(key, request, defect)
+                    self._unsure.discard(key)
         self._defects.pop(key, None)
-        self._unsure.discard(key)
         return ended
 
     def forget(self, key: Key) -> None:
@@ -152,6 +177,21 @@ class Reconciler:
                     fresh = True
         _log.info("workflow keeps changing")
         return CONFLICT_DELAY * (1 + self._clock.random())
+
+    async def _after_cut(self, key: Key, request: WorkflowResume) -> float | None:
+        """A pass took too long: what it was about to do may be done or not."""
+        why = f"no end after {self._longest:g} s, as the API server answers slowly"
+        _log.warning("pass cut off", seconds=self._longest)
+        if self._recorder.has_untold(key, request):
+            return CONFLICT_DELAY
+        broken_off = await self._attempter.after_cut(request, why)
+        if broken_off is not None:
+            facts, end, attempt = broken_off
+            return await self._recorder.record(key, request, facts, end, attempt)
+        # Up to as long as it took, so that such requests leave half of the workers to others.
+        wait = timedelta(seconds=self._longest * (1 + self._clock.random()) / 2)
+        end = End(Reason.API_UNAVAILABLE, f"no attempt was made: {why}", self._clock.now() + wait)
+        return await self._recorder.record(key, request, NOTHING, end)
 
     async def _after_defect(
         self, key: Key, request: WorkflowResume, defect: Exception

@@ -29,6 +29,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "api_rate": ("12.5", 12.5),
     "api_burst": ("30", 30),
     "request_timeout": ("2.5", 2.5),
+    "reconcile_timeout": ("45", 45.0),
     "cleanup_interval": ("0", 0.0),
     "drain_seconds": ("3", 3.0),
     "stale_seconds": ("90", 90.0),

@@ -37,6 +37,7 @@ def test_with_the_defaults_the_process_ends_within_ten_seconds_of_sigterm() -> N
         ("api_burst", 0, "0 is not within 1 and 100000"),
         ("request_timeout", 0.0, "0 is not within 0.1 and 60"),
         ("request_timeout", float("nan"), "nan is not within 0.1 and 60"),
+        ("reconcile_timeout", 9.0, "9 is not within 10 and 3600"),
         ("cleanup_interval", -1.0, "-1 is not within 0 and 86400"),
         ("drain_seconds", float("inf"), "inf is not within 0 and 600"),
         ("stale_seconds", 5.0, "5 is not within 10 and 3600"),

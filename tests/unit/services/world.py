@@ -33,6 +33,8 @@ from resumer.services.workflowindex import WorkflowIndex
 from tests import builders, fakes
 
 WORKFLOWS, REQUESTS = constants.WORKFLOW_PLURAL, constants.RESUME_PLURAL
+LONGEST = 60.0
+"""Seconds in which a pass has to end."""
 PASSES = 60
 """More passes than any request may need."""
 
@@ -134,6 +136,7 @@ class Operator:
             self.guard,
             Reporter(world.events, telemetry),
             Confirmer(self.stores.requests, reader, lambda _: self.hears),
+            longest=LONGEST,
         )
         self.queue = KeyedQueue(
             self.reconciler.reconcile, workers=4, clock=clock, telemetry=telemetry
