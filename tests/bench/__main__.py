@@ -17,6 +17,7 @@ from tests.bench import (
     contenders,
     driver,
     events,
+    failover,
     growth,
     leak,
     machine,
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.faults:
         return _soak(options)
+    if options.failover:
+        return _failover(options)
     if options.scale or options.leak:
         return _of_one_operator(options)
     plan = measuring.QUICK if options.quick else measuring.FULL
@@ -183,6 +186,20 @@ def _of_one_operator(options: argparse.Namespace) -> int:
     return 0
 
 
+def _failover(options: argparse.Namespace) -> int:
+    """How long nobody works when a leader ends."""
+    with (
+        tempfile.TemporaryDirectory(prefix="resumer-bench-") as scratch,
+        launcher.start(crds="minimal", argo=False) as plane,
+    ):
+        found = failover.run(plane, options.failover, pathlib.Path(scratch), say=_say)
+    print(failover.table(found))
+    whole = {"machine": machine.describe(), "found": [dataclasses.asdict(one) for one in found]}
+    options.json.write_text(f"{json.dumps(whole, indent=2)}\n")
+    print(f"written to {options.json}")
+    return 0
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -215,6 +232,12 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         metavar="RESUMES",
         help="let one operator resume so many workflows, and see whether its memory grows",
+    )
+    parser.add_argument(
+        "--failover",
+        type=int,
+        metavar="ROUNDS",
+        help="end the leader of two replicas so many times by SIGKILL, and as many by SIGTERM",
     )
     parser.add_argument("--nodes", type=int, nargs="+", help="sizes of workflows, 2 or more")
     parser.add_argument("--rounds", type=int, help="how often each contender has its turn")

@@ -194,3 +194,18 @@ def _round(rate: float, calls: dict[str, int] | None = None) -> report.Round:
         memory=None,
     )
     return report.Round(busy=of_four, idle=of_four)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.usefixtures("built_components")
+def test_when_a_leader_ends_either_way_another_one_opens_the_gate(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "failover.json"
+
+    assert command.main(["--failover", "1", "--json", str(file)]) == 0
+
+    found = json.loads(file.read_text())["found"]
+    assert [one["signal"] for one in found] == ["SIGKILL", "SIGTERM"]
+    assert all(one["leads"] > 0 and one["opened"] > 0 for one in found)
+    assert "SIGTERM" in capsys.readouterr().out

@@ -213,6 +213,11 @@ def test_one_of_two_works_and_hands_over_when_it_is_stopped_whatever_their_clock
     crew.ask(*names[:3])
     crew.opened_once(*names[:3])
     assert second.writes() == []
+    # Who stands by forgets what the leader has finished.
+    waiting.eventually(
+        lambda: second.operator.metric("resumer_known_objects", kind="requests") == 0,
+        lambda: second.operator.get("/metrics")[1],
+    )
 
     # A person deletes the lease: who leads goes on, and writes it anew.
     crew.home.cluster.delete(LEASE, "resumer", crew.home.namespace)
