@@ -29,7 +29,7 @@ _SERVER_SECONDS = 280
 _SILENCE_SECONDS = 70.0
 """A stream without a byte for so long is dead: the API server sends a bookmark each minute."""
 _CATCH_UP_SECONDS = 1.0
-"""For how long after its first event a stream that goes on may still tell of what was missed."""
+"""For how long after its first event, or after a list, a stream may still tell what was missed."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 """Seconds between two tries while the API server is away."""
 
@@ -76,9 +76,9 @@ class ListWatch:
     def current(self) -> bool:
         """Whether nothing was missed, as far as the stream can tell.
 
-        So it is after a list. A stream that goes on after a gap sends what was missed first: until
-        something has come on it, nobody knows how much that is. That a stream hangs is noticed only
-        when it has been silent for too long.
+        So it is soon after a list. A stream that goes on after a gap sends what was missed first:
+        until something has come on it, nobody knows how much that is. That a stream hangs is
+        noticed only when it has been silent for too long.
         """
         return self._current_from is not None and self._clock.monotonic() >= self._current_from
 
@@ -112,7 +112,10 @@ class ListWatch:
                     await asyncio.sleep(0)  # for the next page, and for whoever asks after health
         for key in self._known - found:
             self._drop(key)
-        self._current_from = self._clock.monotonic()
+        # A list is of the moment at which it began; what happened since comes with the watch.
+        # Nobody works before the first one is in.
+        catch_up = _CATCH_UP_SECONDS if self.listed.is_set() else 0.0
+        self._current_from = self._clock.monotonic() + catch_up
         self.listed.set()
         return version
 
