@@ -28,6 +28,8 @@ from tests.e2e.support import home as homes
 from tests.e2e.support import manifests, process
 from tests.e2e.support.home import Home
 
+pytestmark = pytest.mark.timeout(300)
+
 DOCKERFILE = charts.ROOT / "Dockerfile"
 JAIL = pathlib.Path(__file__).with_name("jail.sh")
 ANYBODY = "1000970000"

@@ -22,7 +22,7 @@ from tests.controlplane import build, client, components
 from tests.e2e.support import home as homes
 from tests.e2e.support import manifests
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(400)
 
 CRD = "CustomResourceDefinition"
 DEPLOYMENT = "apps/v1/Deployment"

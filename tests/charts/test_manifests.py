@@ -18,6 +18,8 @@ from tests.charts.charts import Json
 from tests.controlplane import client, toolchain
 from tests.e2e.support import home as homes
 
+pytestmark = pytest.mark.timeout(300)
+
 DEPLOY = charts.ROOT / "deploy"
 
 RBAC = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")

@@ -20,13 +20,14 @@ from tests.e2e.support import faults, manifests, process, proxy, waiting
 from tests.e2e.support import home as homes
 from tests.e2e.support.home import Home
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 Right = tuple[str, str, str]
 """Group, resource and verb."""
 
 _OWN_PORT = ("run", "--metrics-port=", "--log-format=")
 STAGE = "sick"
+OF_REQUESTS = "/workflowresumes$"
 
 
 def granted(objects: Sequence[Json]) -> set[Right]:
@@ -128,6 +129,20 @@ def play(home: Home, between: proxy.Proxy) -> None:
     with between.on("PATCH", "/workflows/lost$", faults.answer_after(503)):
         home.ask(manifests.resume("lost", "lost", task="4"))
         home.resumed("lost")
+    # A gate opens while nothing is heard of requests: it asks whether this one still stands.
+    home.ask(manifests.resume("gap", task="5"))
+    home.came_to("gap", Reason.WORKFLOW_NOT_FOUND)
+    streams = between.opened(OF_REQUESTS)
+    between.freeze(OF_REQUESTS)
+    between.cut(OF_REQUESTS)
+    waiting.eventually(
+        lambda: between.opened(OF_REQUESTS) > streams,
+        lambda: "the watch is not back",
+        homes.TIMEOUT,
+    )
+    home.submit(two_gates("gap", "5"))
+    home.resumed("gap")
+    between.thaw()
     # A stage whose writes fail: its breaker opens, and closes by a probe.
     for name in ("sick-fails", "sick-probe"):
         home.submit(two_gates(name, name, stage=STAGE, labels={"policy": "play"}))
@@ -205,7 +220,7 @@ def test_the_operator_uses_every_right_of_the_chart_and_lacks_none(
             f"never used: {sorted(wanted - used(plane.audit_log, user))}; "
             f"not of a Role: {sorted(used(plane.audit_log, user) - wanted)}"
         ),
-        10,
+        homes.TIMEOUT,
     )
 
 

@@ -21,6 +21,8 @@ from tests.controlplane import client, plugin
 from tests.e2e.support import home as homes
 from tests.e2e.support import manifests, waiting
 
+pytestmark = pytest.mark.timeout(300)
+
 _PLURALS = {
     "resumes": "workflowresumes",
     "policies": "workflowresumepolicies",

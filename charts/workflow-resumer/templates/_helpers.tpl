@@ -74,7 +74,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [get, list, watch, patch]
 - apiGroups: [argoproj.io]
   resources: [workflowresumes]
-  verbs: [list, watch, delete]
+  verbs: [get, list, watch, delete]
 - apiGroups: [argoproj.io]
   resources: [workflowresumepolicies]
   verbs: [list, watch]
