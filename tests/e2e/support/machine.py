@@ -26,7 +26,7 @@ from tests.e2e.support.rig import Rig
 from tests.e2e.support.truth import Asked, Kind, Sight
 
 STAGES = ("first", "second", "third")
-_END = 90.0
+_END = 180.0
 """Seconds in which everything has to come to rest after everything was healed."""
 _POLL = 0.2
 _NEVER = 1000
