@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from resumer import errors
 
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_LEASE_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+_LEASE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 
@@ -201,7 +201,7 @@ class Settings:
             raise errors.SettingsError(
                 "leader_elect_lease_name",
                 f"{name!r} is not the name of a Lease: 1 to 253 of a-z, 0-9, '-' and '.', with a "
-                "letter or a digit at each end",
+                "letter or a digit at each end and on both sides of each '.'",
             )
         if namespace and not _NAMESPACE.fullmatch(namespace):
             raise errors.SettingsError(

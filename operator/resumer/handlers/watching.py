@@ -59,6 +59,8 @@ def _complain(services: Services, event: kopf.RawEvent, problem: str) -> None:
     """Tells, in the log and on the object, about a breaker that a person has to look at."""
     key = _key(event)
     _log.warning("breaker not usable", namespace=key.namespace, breaker=key.name, problem=problem)
+    if services.elector is not None and not services.elector.leads():
+        return  # The leader sees it too, and tells.
     services.events.publish(event["object"], warning=True, reason=UNUSABLE_EVENT, message=problem)
 
 

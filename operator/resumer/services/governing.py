@@ -90,9 +90,10 @@ class Governor:
 
     async def take_over(self) -> None:
         """Writes what was not written while this process stood by."""
-        while self._untold:
-            key, (body, found) = self._untold.popitem()
-            await self._record(key, body, found)
+        for key in tuple(self._untold):
+            # Those told or deleted meanwhile are gone from it.
+            if untold := self._untold.pop(key, None):
+                await self._record(key, *untold)
 
     def gone(self, key: Key) -> None:
         """A policy was deleted."""

@@ -133,23 +133,28 @@ class Guard:
 
     async def _write_all(self, pair: _Pair) -> None:
         """Writes one breaker until nobody waits for a change of it."""
-        while batch := self._pending[pair]:
-            self._pending[pair] = []
-            try:
-                answers = await self._write(pair, [change.step for change in batch])
-            except BaseException as error:
-                for change in batch:
-                    if not change.answer.done():
-                        change.answer.set_exception(error)
-                if isinstance(error, asyncio.CancelledError):
-                    raise
-            else:
-                for change, answer in zip(batch, answers, strict=True):
-                    if not change.answer.done():
-                        change.answer.set_result(answer)
-            steps = [change.step for change in self._pending[pair]]
-            self._expected[pair], _ = _fold(self._known(pair)[0], steps)
-        del self._pending[pair], self._expected[pair]
+        try:
+            while batch := self._pending[pair]:
+                self._pending[pair] = []
+                try:
+                    answers = await self._write(pair, [change.step for change in batch])
+                except BaseException as error:
+                    for change in batch:
+                        if not change.answer.done():
+                            change.answer.set_exception(error)
+                    if isinstance(error, asyncio.CancelledError):
+                        raise
+                else:
+                    for change, answer in zip(batch, answers, strict=True):
+                        if not change.answer.done():
+                            change.answer.set_result(answer)
+                steps = [change.step for change in self._pending[pair]]
+                self._expected[pair], _ = _fold(self._known(pair)[0], steps)
+        finally:
+            # Nobody waits for a writer that was cut off, and the next change begins anew.
+            del self._expected[pair]
+            for change in self._pending.pop(pair):
+                change.answer.cancel()
 
     async def _write(self, pair: _Pair, steps: Sequence[_Step]) -> Sequence[Refused | None]:
         """Makes changes in one write, and says who of them was refused."""

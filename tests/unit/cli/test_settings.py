@@ -43,6 +43,8 @@ def test_with_the_defaults_the_process_ends_within_ten_seconds_of_sigterm() -> N
         ("stale_seconds", 5.0, "5 is not within 10 and 3600"),
         ("leader_elect_lease_name", "", "'' is not the name of a Lease: 1 to 253 of a-z"),
         ("leader_elect_lease_name", "Blue", "'Blue' is not the name of a Lease"),
+        ("leader_elect_lease_name", "a..b", "'a..b' is not the name of a Lease"),
+        ("leader_elect_lease_name", "a.-b", "'a.-b' is not the name of a Lease"),
         ("leader_elect_lease_name", "a" * 254, "is not the name of a Lease"),
         ("leader_elect_namespace", "a.b", "'a.b' is not the name of a namespace"),
         ("lease_seconds", 0.5, "0.5 is not within 1 and 3600"),

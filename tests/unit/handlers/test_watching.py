@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import kopf
 import pytest
@@ -12,6 +12,7 @@ from resumer.api import constants
 from resumer.api.breaker import BreakerState
 from resumer.core.breaker import Breaker
 from resumer.handlers import watching
+from resumer.services.leading import Elector
 from tests import builders
 from tests.unit.handlers import support
 from tests.unit.services.world import Operator, World, key
@@ -23,11 +24,11 @@ STAGE = "Review_1"
 class Scene:
     """An operator, and kopf's side of its handlers."""
 
-    def __init__(self) -> None:
+    def __init__(self, elector: Elector | None = None) -> None:
         self.world = World()
         self.operator: Operator = self.world.start(watching=False)
         self.registry = kopf.OperatorRegistry()
-        watching.register(self.registry, support.services(self.operator))
+        watching.register(self.registry, support.services(self.operator, elector=elector))
 
     async def tell(self, plural: str, kind: str | None, body: builders.Json) -> None:
         """An event; the type is None for what a list shows."""
@@ -108,6 +109,19 @@ async def test_a_breaker_that_nobody_can_read_counts_as_closed_and_says_so(scene
         True,
     )
     assert "status.state" in event.message
+
+
+async def test_of_a_breaker_that_nobody_can_read_only_the_leader_tells() -> None:
+    class StandsBy:
+        def leads(self) -> bool:
+            return False
+
+    scene = Scene(cast(Elector, StandsBy()))
+    body = a_breaker()
+    body["status"]["state"] = "Ajar"
+    await scene.tell(constants.BREAKER_PLURAL, "ADDED", body)
+    assert scene.operator.stores.breakers.get(TEAM, STAGE) == (Breaker(), "400")
+    assert scene.world.events.published == []
 
 
 async def test_a_breaker_that_nobody_can_read_is_reset_when_it_is_deleted(scene: Scene) -> None:

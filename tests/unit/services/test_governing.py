@@ -310,3 +310,18 @@ async def test_standing_by_a_policy_is_in_force_and_its_status_is_left_to_who_le
     assert condition(world.api.get(POLICIES, key("untold")))["status"] == "True"
     await standby.take_over()
     assert world.faults.count("policies.write_status") == 2
+
+
+async def test_who_loses_the_lead_while_taking_over_stops_at_once(world: World) -> None:
+    """Else it would go round and round without ever letting the release of its Lease through."""
+    operator = world.start()
+    standby = Governor(
+        operator.stores.policies,
+        operator.intake,
+        fakes.FakePolicies(world.api, world.faults),
+        world.clock,
+        may_write=lambda: False,
+    )
+    await standby.policy(PLAY, world.api.create(POLICIES, builders.three_stages().build()))
+    await asyncio.wait_for(standby.take_over(), timeout=5)
+    assert world.faults.count("policies.write_status") == 0

@@ -223,6 +223,35 @@ async def test_who_is_gone_before_the_answer_does_not_keep_the_others_from_their
     assert scene.breaker.consecutive_failures == 2
 
 
+class HangingBreakers(fakes.FakeBreakers):
+    """Never answers the first write."""
+
+    hangs = True
+
+    async def write(self, namespace: str, stage: str, breaker: Breaker, version: str) -> str:
+        if self.hangs:
+            self.hangs = False
+            await asyncio.get_running_loop().create_future()
+        return await super().write(namespace, stage, breaker, version)
+
+
+async def test_a_writer_that_is_cut_off_leaves_nobody_waiting_and_the_breaker_free() -> None:
+    scene = Scene()
+    scene.stored = HangingBreakers()
+    scene.guard = Guard(scene.store, scene.stored, scene.telemetry)
+    before = asyncio.all_tasks()
+    first = asyncio.create_task(scene.fail("uid-1"))
+    await asyncio.sleep(0)
+    (writer,) = asyncio.all_tasks() - before - {first}
+    second = asyncio.create_task(scene.fail("uid-2"))
+    await asyncio.sleep(0)
+    writer.cancel()
+    ended = await asyncio.gather(first, second, return_exceptions=True)
+    assert [type(one) for one in ended] == [asyncio.CancelledError] * 2
+    await scene.fail("uid-3")
+    assert scene.breaker.consecutive_failures == 1
+
+
 async def test_a_failure_and_the_success_that_ends_it_may_be_one_write() -> None:
     scene = Scene()
     scene.know(Breaker(consecutive_failures=1))
