@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from resumer.api import base, constants, policy, resume
-from resumer.core import policies, workflows
+from resumer.core import markers, policies, workflows
 
 NAMESPACE = "team"
 TASK = "7"
@@ -119,7 +119,7 @@ class WorkflowBuilder:
     ) -> Self:
         """The marker of a resume: of a gate by its name, or without one of the whole workflow."""
         prefix = constants.EVENT_MARKER_PREFIX if event_type else constants.STAGE_MARKER_PREFIX
-        marker = workflows.Marker(
+        marker = markers.Marker(
             workflow_uid=self._body["metadata"]["uid"] if workflow_uid is None else workflow_uid,
             node_id=self.node_id(node) if node else constants.WHOLE_WORKFLOW,
             started_at=at(started) if node else "",

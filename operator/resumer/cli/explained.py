@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from resumer.core.observation import End, Facts, Look, Resume
-from resumer.core.workflows import FAILED
+from resumer.core.suspended import FAILED
 from resumer.services.explaining import Explanation
 
 _MARKS = {True: "ok ", False: "NO ", None: " - "}

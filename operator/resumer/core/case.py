@@ -16,7 +16,8 @@ from resumer.core.gates import Fill
 from resumer.core.observation import End, Facts, Look, Observation
 from resumer.core.policies import Policy, Stage
 from resumer.core.rules import Check
-from resumer.core.workflows import Gate, WorkflowView
+from resumer.core.suspended import Gate
+from resumer.core.workflows import WorkflowView
 
 _NO_LABELS = selectors.LabelSelector()
 

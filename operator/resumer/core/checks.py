@@ -24,6 +24,7 @@ from resumer.core import (
     policies,
     rules,
     selectors,
+    suspended,
     values,
     wording,
     workflows,
@@ -35,7 +36,8 @@ from resumer.core.extraction import EventFacts
 from resumer.core.gates import Misfit, Wanted
 from resumer.core.observation import End
 from resumer.core.policies import Stage
-from resumer.core.workflows import Gate, NodeStorage, WorkflowView
+from resumer.core.suspended import Gate
+from resumer.core.workflows import NodeStorage, WorkflowView
 from resumer.errors import InvalidError
 
 
@@ -62,7 +64,7 @@ def recorded(case: Case) -> Case | Stop:
             mine = Candidate(workflow, policy, stage, Standing.RESUMED, marker)
             found = case.chosen(mine)
             failed = (marker is not None and marker.failed) or any(
-                gate.phase == workflows.FAILED for gate in opened
+                gate.phase == suspended.FAILED for gate in opened
             )
             if stage.ambiguity is Ambiguity.NEWEST_CANCEL_OTHERS and not failed:
                 if not case.seen.fresh:

@@ -25,9 +25,10 @@ from resumer.api import constants
 from resumer.api.outcomes import Reason
 from resumer.api.resume import WorkflowResumeSpec
 from resumer.core import policies, selectors
+from resumer.core.markers import Marker
 from resumer.core.policies import Policy, Stage
 from resumer.core.requirements import Requirement
-from resumer.core.workflows import Marker, WorkflowView
+from resumer.core.workflows import WorkflowView
 
 
 class Standing(enum.Enum):

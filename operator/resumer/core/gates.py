@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from resumer.api.outcomes import Reason
 from resumer.core import selectors
 from resumer.core.policies import Policy, Stage
-from resumer.core.workflows import SUCCEEDED, Gate, Output, WorkflowView
+from resumer.core.suspended import SUCCEEDED, Gate, Output
+from resumer.core.workflows import WorkflowView
 
 _IDENTIFYING = ("displayName", "name", "id", "inputs.parameters.")
 """Fields that tell one gate from another of the same template."""

@@ -12,9 +12,11 @@ from resumer.api.resume import WorkflowResume
 from resumer.core.breaker import Breaker
 from resumer.core.gates import Fill
 from resumer.core.keys import Key
+from resumer.core.markers import Marker
 from resumer.core.policies import BUILT_IN, Policy, Stage
 from resumer.core.rules import Check
-from resumer.core.workflows import Gate, Marker, NodeStorage, WorkflowView
+from resumer.core.suspended import Gate
+from resumer.core.workflows import NodeStorage, WorkflowView
 
 
 @dataclass(frozen=True, slots=True)

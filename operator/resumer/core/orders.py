@@ -19,8 +19,10 @@ from resumer.api import base, constants
 from resumer.api.resume import WorkflowResume
 from resumer.core import correlation
 from resumer.core.case import Case
+from resumer.core.markers import Marker
 from resumer.core.observation import GateOrder, ResumeOrder
-from resumer.core.workflows import FAILED, SUCCEEDED, Gate, Marker, WorkflowView
+from resumer.core.suspended import FAILED, SUCCEEDED, Gate
+from resumer.core.workflows import WorkflowView
 
 _BY = "Resumed by: workflowresume/"
 _FAILED_BY = "Failed by: workflowresume/"

@@ -14,7 +14,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from resumer.core import exports, packing, workflows
+from resumer.core import exports, packing, suspended, workflows
 from resumer.core.gates import Fill
 from resumer.core.observation import GateOrder, ResumeOrder
 from resumer.errors import PreconditionError
@@ -59,7 +59,7 @@ def for_compressed_nodes(order: ResumeOrder, body: Mapping[str, Any]) -> list[Op
 def _tests_of_gate(gate: GateOrder) -> Iterator[Operation]:
     node = _node(gate)
     yield _test(f"{node}/type", "Suspend")
-    yield _test(f"{node}/phase", workflows.RUNNING)
+    yield _test(f"{node}/phase", suspended.RUNNING)
     yield _test(f"{node}/startedAt", gate.started_at)
     for fill in gate.fills:
         yield _test(f"{node}/outputs/parameters/{fill.index}/name", fill.name)
@@ -113,7 +113,7 @@ def _changes_of_workflow(order: ResumeOrder) -> Iterator[Operation]:
 def _edit(nodes: dict[str, Any], gate: GateOrder, order: ResumeOrder) -> None:
     """Does to an unpacked node what `_changes_of_gate` does to a plain one, with the same tests."""
     node = nodes.get(gate.id)
-    wanted = {"type": "Suspend", "phase": workflows.RUNNING, "startedAt": gate.started_at}
+    wanted = {"type": "Suspend", "phase": suspended.RUNNING, "startedAt": gate.started_at}
     if not isinstance(node, dict) or {key: node.get(key) for key in wanted} != wanted:
         raise PreconditionError(
             f"gate {gate.display_name!r} is no longer open", reason="GateNotOpen"

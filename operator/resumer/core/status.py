@@ -9,7 +9,7 @@ from resumer.api.outcomes import Outcome
 from resumer.api.resume import Attempt, ResumeStatus, RetryStatus
 from resumer.core import workflows
 from resumer.core.observation import End, Facts
-from resumer.core.workflows import Gate
+from resumer.core.suspended import Gate
 
 MAX_MESSAGE = 1024
 """Characters of the message of the whole."""

@@ -16,7 +16,7 @@ from resumer import errors, ports
 from resumer.api import base
 from resumer.api.outcomes import Reason
 from resumer.api.resume import MAX_ATTEMPT_MESSAGE, Attempt, WorkflowResume
-from resumer.core import backoff, checks, decision, orders, status, workflows
+from resumer.core import backoff, checks, decision, orders, status, suspended
 from resumer.core.observation import Decision, End, Facts, ResumeOrder
 from resumer.services.confirming import Confirmer
 from resumer.services.gathering import Gatherer
@@ -133,7 +133,7 @@ class Attempter:
             order.key.name,
             decided.facts.gates,
             whole=not order.gates,
-            failed=order.phase == workflows.FAILED,
+            failed=order.phase == suspended.FAILED,
         )
         return end, self._made(request, began, end)
 

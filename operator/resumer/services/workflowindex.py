@@ -14,7 +14,8 @@ from datetime import datetime
 from resumer.core import workflows
 from resumer.core.keys import Key
 from resumer.core.policies import BUILT_IN
-from resumer.core.workflows import Gate, WorkflowView
+from resumer.core.suspended import Gate
+from resumer.core.workflows import WorkflowView
 from resumer.services import stamps
 
 

@@ -7,7 +7,8 @@ import pytest
 from resumer.api import constants
 from resumer.api.outcomes import Reason
 from resumer.core import orders, patches, workflows
-from resumer.core.workflows import FAILED, SUCCEEDED, Marker
+from resumer.core.markers import Marker
+from resumer.core.suspended import FAILED, SUCCEEDED
 from tests.builders import (
     STAGE,
     PolicyBuilder,

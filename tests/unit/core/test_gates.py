@@ -10,7 +10,7 @@ from resumer.api.outcomes import Reason
 from resumer.core import gates, selectors
 from resumer.core.gates import Fill, Misfit, Wanted
 from resumer.core.policies import Policy
-from resumer.core.workflows import Gate
+from resumer.core.suspended import Gate
 from tests.builders import (
     STAGE,
     Json,

@@ -8,7 +8,9 @@ import pytest
 
 from resumer.api import constants
 from resumer.core import orders
-from resumer.core.workflows import Gate, Marker, NodeStorage
+from resumer.core.markers import Marker
+from resumer.core.suspended import Gate
+from resumer.core.workflows import NodeStorage
 from tests.builders import (
     NOW,
     STAGE,

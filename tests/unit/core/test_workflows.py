@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from resumer.api import constants
 from resumer.core import packing, workflows
 from resumer.core.keys import Key
-from resumer.core.workflows import Gate, Marker, NodeStorage, Output, WorkflowView
+from resumer.core.markers import Marker
+from resumer.core.suspended import Gate, Output
+from resumer.core.workflows import NodeStorage, WorkflowView
 from resumer.errors import MalformedWorkflowError
 from tests import builders
 from tests.builders import a_bare_workflow, a_workflow, at, at_review, supplied
