@@ -150,6 +150,12 @@ def test_an_open_circuit_without_an_end_is_probed() -> None:
     assert answer.probe
 
 
+def test_an_open_circuit_that_does_not_say_since_when_is_probed_at_its_end() -> None:
+    state = Breaker(state=BreakerState.OPEN, open_until=at(30))
+    assert breaker.admit(state, SETTINGS, "a", at(29)) == Refused(at(30))
+    assert isinstance(breaker.admit(state, SETTINGS, "a", at(30)), Admitted)
+
+
 def test_the_first_call_after_the_open_time_is_a_probe() -> None:
     state = probed(opened(), "a", at(30))
     assert state.state is BreakerState.HALF_OPEN
