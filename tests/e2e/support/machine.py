@@ -97,9 +97,10 @@ class Day:
         full = f"{self._name}-{task}"
         if kind is Kind.OTHER_TASK and task not in self._workflows:
             return
+        named = self._workflows[task] if kind is Kind.OTHER_TASK else ""
         body = manifests.resume(
             name,
-            self._workflows[task] if kind is Kind.OTHER_TASK else None,
+            named or None,
             task="somebody-elses" if kind is Kind.OTHER_TASK else full,
             event_type=self._of_day(stage),
             policyName=self._name,
@@ -109,7 +110,7 @@ class Day:
         )
         body["metadata"]["labels"] = self._labels
         made = self._rig.home.cluster.create(body, self._rig.home.namespace)
-        self._asked[made["metadata"]["uid"]] = Asked(name, task, stage, kind)
+        self._asked[made["metadata"]["uid"]] = Asked(name, task, stage, kind, named)
         self._tell(f"ask {name}: {stage} of {task}, {kind}")
 
     def ask_again(self, index: int) -> None:

@@ -34,6 +34,8 @@ class Asked:
     task: str
     stage: str
     kind: Kind
+    workflow: str = ""
+    """The name of the Workflow, where it says one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,6 +121,8 @@ def _restless(asked: Asked, status: Json, body: Json | None) -> str:
         return ""
     if "phase" not in body.get("status", {}):
         return f"{asked.task} has not begun"
+    if asked.workflow not in ("", body["metadata"]["name"]):
+        return ""
     if asked.kind is Kind.OTHER_TASK or finished(body) or body["spec"].get("shutdown"):
         return said
     theirs = [node for node in _gates(body) if _stage_of(node) == asked.stage]
