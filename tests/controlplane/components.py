@@ -199,6 +199,9 @@ ARGO_EVENTS = Component(
 )
 NATS = Component(name="nats-server", module="nats", package="github.com/nats-io/nats-server/v2")
 
+# Runs the jq of a Sensor by itself: Argo Events has it built in.
+GOJQ = Component(name="gojq", module="gojq", package="github.com/itchyny/gojq/cmd/gojq")
+
 # Not of the control plane: `tests.bench` compares with it.
 ARGO_RESUME = Component(name="argo-resume", module="argo-resume", package=".")
 
@@ -221,7 +224,7 @@ HELM_DOCS = Component(
 
 ARGO_VERSION = _ARGO_VERSION
 
-EVENTS = (NATS, ARGO_EVENTS)
+EVENTS = (NATS, ARGO_EVENTS, GOJQ)
 HELM = (HELM_4, HELM_3, HELM_DOCS)
 
 # What `build` compiles unless told otherwise, and what `launcher` needs.

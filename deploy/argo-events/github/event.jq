@@ -4,6 +4,7 @@
 # an event whose transformation fails is dropped.
 #
 # Bounds: a short text 255 characters, a body 4096, a list 100 items, depth as it stands below.
+# What remains as githubEvent is what `resumer replay` shows; a test holds the two together.
 
 def object: if type == "object" then . else {} end;
 def list: if type == "array" then .[:100] else [] end;
@@ -19,6 +20,7 @@ def labels: list | map(object | {name: (.name | text)} | some);
 def branch: object
   | {ref: (.ref | text), sha: (.sha | text), repo: (.repo | object | {full_name: (.full_name | text)} | some)}
   | some;
+def commit: object | {message: (.message | prose)} | some;
 def subject: object
   | {number: (.number | scalar), state: (.state | text), title: (.title | prose), body: (.body | prose),
      html_url: (.html_url | text), draft: (.draft | scalar), merged: (.merged | scalar),
@@ -27,7 +29,8 @@ def subject: object
      closed_at: (.closed_at | text), merged_at: (.merged_at | text),
      user: (.user | user), merged_by: (.merged_by | user),
      labels: (if (.labels | type) == "array" then .labels | labels else null end),
-     head: (.head | branch), base: (.base | branch)}
+     head: (.head | branch), base: (.base | branch),
+     pull_request: (.pull_request | object | {html_url: (.html_url | text)} | some)}
   | some;
 def remark: object
   | {id: (.id | scalar), state: (.state | text), body: (.body | prose), html_url: (.html_url | text),
@@ -37,7 +40,9 @@ def remark: object
 def check: object
   | {id: (.id | scalar), name: (.name | text), status: (.status | text), conclusion: (.conclusion | text),
      head_branch: (.head_branch | text), head_sha: (.head_sha | text), html_url: (.html_url | text),
-     event: (.event | text), app: (.app | object | {slug: (.slug | text)} | some),
+     event: (.event | text), display_title: (.display_title | prose), head_commit: (.head_commit | commit),
+     app: (.app | object | {slug: (.slug | text)} | some),
+     check_suite: (.check_suite | object | {head_branch: (.head_branch | text)} | some),
      pull_requests: (if (.pull_requests | type) == "array" then .pull_requests | list | map(object
        | {number: (.number | scalar), head: (.head | branch), base: (.base | branch)} | some) else null end)}
   | some;
@@ -48,10 +53,11 @@ def check: object
 | (.review | object) as $review
 | {"X-GitHub-Event": (."X-GitHub-Event" | text), "X-GitHub-Delivery": (."X-GitHub-Delivery" | text),
    action: (.action | text), number: (.number | scalar), ref: (.ref | text), after: (.after | text),
-   label: (.label | object | {name: (.name | text)} | some),
+   head_commit: (.head_commit | commit), label: (.label | object | {name: (.name | text)} | some),
    pull_request: (.pull_request | subject), issue: (.issue | subject),
    review: (.review | remark), comment: (.comment | remark),
-   check_suite: (.check_suite | check), workflow_run: (.workflow_run | check),
+   check_suite: (.check_suite | check), check_run: (.check_run | check),
+   workflow_run: (.workflow_run | check),
    repository: (.repository | object | {full_name: (.full_name | text)} | some),
    sender: (.sender | user)}
 | some
