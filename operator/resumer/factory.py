@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from resumer import ports
-from resumer.adapters import argo, breakers, events, kube, leases, policies, reading, requests
+from resumer.adapters import (
+    argo,
+    breakers,
+    events,
+    kube,
+    leases,
+    policies,
+    reading,
+    requests,
+    saved,
+)
 from resumer.adapters.clock import SystemClock
 from resumer.adapters.connection import Connection
 from resumer.adapters.listwatch import ListWatch
@@ -21,7 +32,9 @@ from resumer.api.outcomes import Phase
 from resumer.core.keys import Key
 from resumer.core.leadership import Timing
 from resumer.core.pacing import Limits
+from resumer.core.proposals import Dropped, Wish
 from resumer.ports import Outside
+from resumer.services import replaying
 from resumer.services.circuits import BreakerStore
 from resumer.services.cleaning import Cleaner
 from resumer.services.confirming import Confirmer
@@ -31,6 +44,7 @@ from resumer.services.guarding import Guard
 from resumer.services.intake import Intake
 from resumer.services.leading import Elector
 from resumer.services.queue import KeyedQueue
+from resumer.services.replaying import Replay
 from resumer.services.reporting import Reporter
 from resumer.services.requeststore import RequestStore
 from resumer.services.resuming import Reconciler
@@ -233,6 +247,17 @@ def _is_heard(followed: Mapping[str, ListWatch], namespace: str) -> bool:
     return one is not None and one.current
 
 
+@contextlib.asynccontextmanager
+async def _reading(settings: Settings, clock: SystemClock) -> AsyncIterator[kube.KubeClient]:
+    """A client for a command, which ends with it."""
+    activity = WatchActivity((), namespaces=(), now=clock.monotonic())
+    connection = await connect(settings, clock, activity)
+    try:
+        yield connection.client(timeout=settings.request_timeout, max_connections=4)
+    finally:
+        await connection.close()
+
+
 async def explain(settings: Settings, request: str | Mapping[str, Any]) -> Explanation:
     """Explains a request, by its name in the cluster or by its manifest; nothing is written.
 
@@ -242,15 +267,49 @@ async def explain(settings: Settings, request: str | Mapping[str, Any]) -> Expla
         ApiError: A read failed, or there is no such request.
     """
     clock, namespace = SystemClock(), settings.namespaces[0]
-    activity = WatchActivity((), namespaces=(), now=clock.monotonic())
-    connection = await connect(settings, clock, activity)
-    try:
-        client = connection.client(timeout=settings.request_timeout, max_connections=4)
+    async with _reading(settings, clock) as client:
         explainer = Explainer(
             reading.KubeReader(client), argo.KubeWorkflows(client, settings.instance_id), clock
         )
         if isinstance(request, str):
             return await explainer.stored(Key(namespace, request))
         return await explainer.written(request, namespace)
-    finally:
-        await connection.close()
+
+
+async def replay(
+    settings: Settings,
+    event: Mapping[str, object],
+    wish: Wish,
+    *,
+    offline: bool = False,
+    policies: Sequence[ports.Body] | None = None,
+    workflows: Sequence[ports.Body] = (),
+) -> Replay | Dropped:
+    """Makes a request of an event and explains it; nothing is written.
+
+    Args:
+        settings: How the cluster is reached; its one namespace is where the request would be.
+        event: The payload, see `resumer.core.deliveries`.
+        wish: What is said of the request already.
+        offline: Read nothing from a cluster.
+        policies: Those there are, instead of the cluster's.
+        workflows: Those there are, offline.
+
+    Raises:
+        SettingsError: There is no way to reach a cluster.
+        InvalidError: No request can be made of it.
+        ApiError: A read failed.
+    """
+    clock, namespace = SystemClock(), settings.namespaces[0]
+    if offline:
+        explainer = Explainer(
+            saved.SavedPolicies(policies or ()), saved.SavedWorkflows(workflows), clock
+        )
+        return await replaying.replay(explainer, event, wish, namespace)
+    async with _reading(settings, clock) as client:
+        explainer = Explainer(
+            reading.KubeReader(client) if policies is None else saved.SavedPolicies(policies),
+            argo.KubeWorkflows(client, settings.instance_id),
+            clock,
+        )
+        return await replaying.replay(explainer, event, wish, namespace)

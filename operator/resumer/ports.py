@@ -35,8 +35,8 @@ class Clock(Protocol):
         """A number in [0, 1)."""
 
 
-class Workflows(Protocol):
-    """Reading Workflows, and stopping a superseded one."""
+class WorkflowReader(Protocol):
+    """Reading Workflows."""
 
     async def read(self, key: Key) -> Body | None:
         """The Workflow as it is now, or None where there is none."""
@@ -52,6 +52,10 @@ class Workflows(Protocol):
             value: The label's value.
             live: Leave out the finished ones.
         """
+
+
+class Workflows(WorkflowReader, Protocol):
+    """Reading Workflows, and stopping a superseded one."""
 
     async def terminate(self, key: Key, uid: str) -> None:
         """Sets ``spec.shutdown: Terminate`` on exactly this Workflow (seed 000, scenario 2)."""

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from resumer.api.outcomes import Reason
+from resumer.core import deliveries as saved
+from resumer.core import policies, proposals
+from resumer.core.proposals import Dropped, Wish
 from tests.controlplane import client
 from tests.e2e.support import argoevents, deliveries, waiting
 from tests.e2e.support import home as homes
@@ -62,6 +65,7 @@ def test_each_event_opens_its_gate_until_the_workflow_has_succeeded(
         assert sent["X-GitHub-Delivery"] == delivery.id
         assert_is_part_of(sent, delivery.payload)
         assert len(json.dumps(sent)) < 4096 < len(json.dumps(delivery.payload))
+        assert spec == replayed(delivery, spec["labelSelector"])
     workflow = home.ended(f"play-{task}")
     assert homes.inputs(workflow, "after-created") == {
         "pr-number": "2",
@@ -75,6 +79,15 @@ def test_each_event_opens_its_gate_until_the_workflow_has_succeeded(
         "tess-approval-time": review["submitted_at"],
         "review-id": str(review["id"]),
     }
+
+
+def replayed(delivery: Delivery, selector: str) -> m.Json:
+    """What `resumer replay` makes of the same delivery."""
+    event = saved.read(delivery.payload, name=delivery.event, delivery=delivery.id)
+    found = proposals.propose(event, policies.BUILT_IN, Wish(label_selector=selector))
+    assert not isinstance(found, Dropped)
+    spec: m.Json = found["spec"]
+    return spec
 
 
 def assert_is_part_of(sent: m.Json, payload: m.Json) -> None:

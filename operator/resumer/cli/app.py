@@ -16,7 +16,7 @@ import typer
 
 import resumer
 from resumer import errors
-from resumer.cli import explain, options, run
+from resumer.cli import explain, options, replay, run
 
 USAGE = 2
 """The exit code of a wrong use: an unknown option, a value that is not allowed, a setting that
@@ -33,6 +33,7 @@ _app = typer.Typer(
 )
 _app.command("run")(run.run)
 _app.command("explain")(explain.explain)
+_app.command("replay")(replay.replay)
 
 
 @_app.command("version")
@@ -65,18 +66,24 @@ def main(arguments: Sequence[str], operate: run.Operate) -> int:
     Returns:
         The exit code: that of the command, or `USAGE`.
     """
+    known = {command.name for command in _app.registered_commands}
+    command = next((one for one in arguments[:1] if one in known), "run")
     try:
         code = _app(args=list(arguments), obj=operate, prog_name="resumer", standalone_mode=False)
     except errors.SettingsError as error:
-        return _refuse(f"{options.spelled(error.field)}: {error}")
+        return _refuse(f"{options.spelled(error.field)}: {error}", command)
     except typer.BadParameter as error:
+        if not error.message:  # something is missing
+            return _refuse(error.format_message(), command)
         field = error.param.name if error.param else ""
-        return _refuse(f"{options.spelled(field)}: {error.message.removeprefix('Value error, ')}")
+        where = f"{options.spelled(field)}: " if field else ""
+        return _refuse(f"{where}{error.message.removeprefix('Value error, ')}", command)
     except typer.TyperException as error:
-        return _refuse(error.format_message())
+        return _refuse(error.format_message(), command)
     return code if isinstance(code, int) else 0
 
 
-def _refuse(message: str) -> int:
-    sys.stderr.write(f"resumer: {message}\nSee 'resumer --help' and 'resumer run --help'.\n")
+def _refuse(message: str, command: str) -> int:
+    hint = f"See 'resumer --help' and 'resumer {command} --help'."
+    sys.stderr.write(f"resumer: {message}\n{hint}\n")
     return USAGE

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from typing import Any, Final
+
+import typer
 
 from resumer.core.observation import End, Facts, Look, Resume
 from resumer.core.suspended import FAILED
 from resumer.services.explaining import Explanation
 
-_MARKS = {True: "ok ", False: "NO ", None: " - "}
+_MARKS: Final = {True: "ok ", False: "NO ", None: " - "}
+_COLOURS: Final = {True: typer.colors.GREEN, False: typer.colors.RED, None: None}
 
 
 def as_text(found: Explanation) -> str:
@@ -16,11 +20,11 @@ def as_text(found: Explanation) -> str:
     metadata = found.request.metadata
     lines = [f"WorkflowResume {metadata.namespace}/{metadata.name or '(unnamed)'}", ""]
     width = max(len(step.name) for step in found.steps)
-    lines += [f"  {_MARKS[step.passed]} {step.name:{width}}  {step.asks}" for step in found.steps]
+    lines += [f"  {_mark(step.passed)} {step.name:{width}}  {step.asks}" for step in found.steps]
     rules = found.decision.facts.checks
     if rules:
         lines += ["", "Rules"]
-        lines += [f"  {_MARKS[item.passed]} {_rule(item)}" for item in rules]
+        lines += [f"  {_mark(item.passed)} {_rule(item)}" for item in rules]
     lines += ["", *_about(found.decision.facts), "", *_outcome(found)]
     lines += [f"Policy not valid: {problem}" for problem in found.invalid_policies]
     return "\n".join(lines)
@@ -58,6 +62,12 @@ def as_json(found: Explanation) -> dict[str, Any]:
         ],
         "invalidPolicies": list(found.invalid_policies),
     }
+
+
+def _mark(passed: bool | None) -> str:
+    # What is not a terminal gets no colours: typer takes them out again.
+    plain = "NO_COLOR" in os.environ
+    return _MARKS[passed] if plain else typer.style(_MARKS[passed], fg=_COLOURS[passed])
 
 
 def _rule(item: Any) -> str:

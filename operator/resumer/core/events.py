@@ -136,7 +136,12 @@ def name(event: Mapping[str, object]) -> str | None:
 
     None where neither tells, so that an unknown thing that was opened is no pull request.
     """
-    return _header(event, _EVENT_KEYS, _EVENT_NAME) or _inferred(payload(event))
+    return stated_name(event) or _inferred(payload(event))
+
+
+def stated_name(event: Mapping[str, object]) -> str | None:
+    """GitHub's name of the event from its header; None where there is none."""
+    return _header(event, _EVENT_KEYS, _EVENT_NAME)
 
 
 def delivery_id(event: Mapping[str, object]) -> str | None:
@@ -224,7 +229,7 @@ def _header(
 ) -> str | None:
     """A header of the delivery, wherever it was put; names of headers have no case."""
     inner = payload(event)
-    for place in (event, event.get("headers"), inner, inner.get("headers")):
+    for place in (event, event.get("headers"), event.get("header"), inner, inner.get("headers")):
         for key, value in place.items() if isinstance(place, Mapping) else ():
             if str(key).lower() in keys:
                 # Go's http.Header, which Argo Events passes on, is a map to lists.

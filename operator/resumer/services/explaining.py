@@ -35,11 +35,19 @@ class Explanation:
     """Policies whose newest version is not in force: what is wrong, and what is used instead."""
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The policies and the breakers of a namespace, as they are now."""
+
+    stores: Stores
+    invalid_policies: tuple[str, ...]
+
+
 class Explainer:
     """Explains requests, stored or only written down."""
 
     def __init__(
-        self, reader: ports.Reader, workflows: ports.Workflows, clock: ports.Clock
+        self, reader: ports.Reader, workflows: ports.WorkflowReader, clock: ports.Clock
     ) -> None:
         self._reader = reader
         self._workflows = workflows
@@ -56,14 +64,17 @@ class Explainer:
         body = await self._reader.request(key)
         if body is None:
             raise errors.NotFoundError(f"there is no WorkflowResume {key}", status=404)
-        return await self._explain(body)
+        return await self._explain(body, None)
 
-    async def written(self, manifest: Mapping[str, Any], namespace: str) -> Explanation:
+    async def written(
+        self, manifest: Mapping[str, Any], namespace: str, known: Known | None = None
+    ) -> Explanation:
         """Explains a request as if it were created now.
 
         Args:
             manifest: The manifest.
             namespace: Where it would be created, if it does not say.
+            known: Of that namespace, where it was read already.
 
         Raises:
             InvalidError: It is not what its schema says.
@@ -75,11 +86,14 @@ class Explainer:
             **(given if isinstance(given, Mapping) else {}),
             "creationTimestamp": self._clock.now().isoformat(),
         }
-        return await self._explain({**manifest, "metadata": metadata, "status": {}})
+        return await self._explain({**manifest, "metadata": metadata, "status": {}}, known)
 
-    async def _explain(self, body: Mapping[str, Any]) -> Explanation:
-        request = WorkflowResume.from_json(body)
-        namespace = request.metadata.namespace
+    async def known(self, namespace: str) -> Known:
+        """Reads the policies and the breakers of a namespace.
+
+        Raises:
+            ApiError: A read failed.
+        """
         stores = Stores(RequestStore(), WorkflowIndex(), PolicyStore(), BreakerStore())
         problems = []
         for policy in await self._reader.policies(namespace):
@@ -90,8 +104,14 @@ class Explainer:
                 problems.append(f"{name}: {found.problem}")
         for home, stage, breaker, version in await self._reader.breakers(namespace):
             stores.breakers.put(home, stage, breaker, version)
-        seen = await Gatherer(stores, self._workflows).observe(namespace, request, fresh=True)
+        return Known(stores, tuple(problems))
+
+    async def _explain(self, body: Mapping[str, Any], known: Known | None) -> Explanation:
+        request = WorkflowResume.from_json(body)
+        namespace = request.metadata.namespace
+        known = known or await self.known(namespace)
+        seen = await Gatherer(known.stores, self._workflows).observe(namespace, request, fresh=True)
         now = self._clock.now()
         return Explanation(
-            request, decision.decide(seen, now), decision.steps(seen, now), tuple(problems)
+            request, decision.decide(seen, now), decision.steps(seen, now), known.invalid_policies
         )

@@ -30,7 +30,7 @@ _log = structlog.get_logger(__name__)
 class Gatherer:
     """Makes observations."""
 
-    def __init__(self, stores: Stores, reader: ports.Workflows) -> None:
+    def __init__(self, stores: Stores, reader: ports.WorkflowReader) -> None:
         self._stores = stores
         self._reader = reader
 
