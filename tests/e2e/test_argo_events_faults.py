@@ -13,13 +13,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from resumer.api.outcomes import Outcome, Reason
 from tests.controlplane import client
-from tests.e2e.support import argoevents, deliveries, process, waiting
+from tests.e2e.support import argoevents, deliveries, faults, process, proxy, waiting
 from tests.e2e.support import home as homes
 from tests.e2e.support import manifests as m
 from tests.e2e.support.argoevents import BUS, EVENT_SOURCE, SENSOR, ArgoEvents
 from tests.e2e.support.home import Home
-from tests.e2e.support.plays import PLAY, STAGES, deliver, play, resumed
+from tests.e2e.support.plays import PLAY, STAGES, assert_waits, deliver, play, resumed
+
+CREATION = "/workflowresumes$"
 
 
 @pytest.fixture
@@ -123,6 +126,39 @@ def test_what_cannot_be_created_ends_in_the_log_with_all_that_is_needed_to_do_it
     )
     home.ask(request)
     home.resumed(f"by-hand-{task}")
+
+
+def test_a_sensor_killed_between_the_creation_and_its_answer_resumes_once(
+    events: ArgoEvents, home: Home, task: str, tmp_path: pathlib.Path
+) -> None:
+    """The bus was told nothing, so the event comes again: the second request finds it was done."""
+    home.submit(play(task, "created", "completed"))
+    with proxy.running(events.kubeconfig(), tmp_path) as between:
+        events.lead_sensor(between.kubeconfig)
+        delivery = deliveries.opened(task)
+        answers = faults.Hold(after=True)
+        between.on("POST", CREATION, answers)
+        deliver(events, delivery)
+        answers.wait()
+        (first,) = (one["metadata"]["name"] for one in events.requests(delivery.id))
+        events.end(SENSOR)
+        answers.drop()
+        home.resumed(first)
+        events.start(SENSOR)
+        # The bus gives it 30 seconds to say that it is through with an event.
+        waiting.eventually(
+            lambda: len(events.requests(delivery.id)) == 2,
+            lambda: events.tail(SENSOR),
+            argoevents.START_TIMEOUT,
+        )
+        events.drained()
+        assert [one.upstream for one in between.log("POST", CREATION)] == [201, 201]
+    names = {one["metadata"]["name"] for one in events.requests(delivery.id)}
+    (second,) = names - {first}
+    home.came_to(second, Reason.STAGE_ALREADY_RESUMED)
+    assert_waits(home, task, "completed")
+    status = home.cluster.get(homes.RESUME, first, home.namespace)["status"]
+    assert status["outcome"] == Outcome.RESUMED
 
 
 def take_away_the_right(home: Home) -> m.Json:

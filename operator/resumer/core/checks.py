@@ -18,6 +18,7 @@ from resumer.core import (
     backoff,
     breaker,
     correlation,
+    extraction,
     gates,
     instants,
     orders,
@@ -193,6 +194,13 @@ def event_fits_policy(case: Case) -> Case | Stop:
             Reason.EVENT_TYPE_MISMATCH,
             f"events of type {event_type!r} fail the gates of {wording.names(failing)} by policy "
             f"{case.policy.name!r}, and open none; the request is for stage {case.stage.name!r}",
+        )
+    if not case.stage.name and event_type in extraction.UNWELCOME:
+        # A request without a stage opens whatever gate is open: not on such news.
+        return case.but(validated=False).end(
+            Reason.EVENT_TYPE_MISMATCH,
+            f"events of type {event_type!r} open no gate by themselves, and no stage of "
+            f"{policies.described(case.policy)} lists them under eventTypes or failOn",
         )
     if case.judged == case.policy.extraction:
         return case

@@ -271,3 +271,6 @@ DEFAULT: Final = Extraction(
     ),
 )
 """The rules where a policy has none of its own."""
+
+UNWELCOME: Final = frozenset({"pr-closed", "pr-changes-requested", "checks-failed"})
+"""The types of these rules that mean "do not resume": they open nothing unasked."""

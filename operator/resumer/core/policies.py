@@ -197,6 +197,11 @@ def _parsed(spec: Mapping[str, Any]) -> api.WorkflowResumePolicySpec:
     return api.WorkflowResumePolicy.from_json({"metadata": {}, "spec": spec}).spec
 
 
+def described(policy: Policy) -> str:
+    """Which policy it is, in a message."""
+    return f"policy {policy.name!r}" if policy.name else "the built-in policy"
+
+
 def choose(
     policies: Iterable[Policy], requested: str | None, labels: Mapping[str, str]
 ) -> Policy | None:

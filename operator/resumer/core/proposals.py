@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from resumer.api import constants
 from resumer.api.policy import TaskIdPlace
-from resumer.core import events, extraction, github
+from resumer.core import events, extraction, github, policies
 from resumer.core.extraction import EventFacts, TaskSource
 from resumer.core.paths import Path
 from resumer.core.policies import Policy
@@ -78,7 +78,7 @@ def propose(event: Mapping[str, object], policy: Policy, wish: Wish) -> dict[str
     cut = github.cut(event)
     facts = extraction.read(cut, policy.extraction)
     event_type = wish.event_type or facts.event_type
-    rules = f"policy {policy.name!r}" if policy.name else "the built-in policy"
+    rules = policies.described(policy)
     if not event_type:
         return Dropped(f"{_what(facts)} is of no type that {rules} knows")
     used = event_type in policy.stage_by_event or policy.stages_failing_on(event_type)

@@ -157,6 +157,12 @@ class ArgoEvents:
         finally:
             self._restart_sensor(server)
 
+    def lead_sensor(self, kubeconfig: pathlib.Path) -> None:
+        """Let the Sensor reach the API server by another way from now on."""
+        server = self._servers[SENSOR]
+        led = {**server.environment, "KUBECONFIG": str(kubeconfig)}
+        self._restart_sensor(_Server(server.argv, led))
+
     def requests(self, delivery: str) -> list[Json]:
         """The WorkflowResumes that the Sensor has made of a delivery so far."""
         found = self.home.cluster.list_all(homes.RESUME, self.home.namespace)
@@ -347,6 +353,7 @@ def running(
     home: Home,
     values: Mapping[str, str],
     *,
+    also: Sequence[str] = (),
     change: Callable[[list[Json]], None] | None = None,
     path: pathlib.Path | None = None,
 ) -> Iterator[ArgoEvents]:
@@ -355,6 +362,7 @@ def running(
     Arguments:
         home: where the manifests are applied
         values: that the user sets
+        also: components that the user adds
         change: what else the user changes in them
         path: a folder of programs that the servers find first
     """
@@ -362,7 +370,7 @@ def running(
     _install_crds(home.cluster, built[components.ARGO_EVENTS.name].data("crds"))
     supervisor = supervised.Supervisor(pathlib.Path(tempfile.mkdtemp(prefix="resumer-events-")))
     try:
-        manifests = shipped(home.namespace, values)
+        manifests = shipped(home.namespace, values, also=also)
         if change is not None:
             change(manifests)
         events = ArgoEvents(home, built, supervisor, path)
@@ -372,17 +380,19 @@ def running(
         supervisor.stop()
 
 
-def shipped(namespace: str, values: Mapping[str, str]) -> list[Json]:
+def shipped(namespace: str, values: Mapping[str, str], *, also: Sequence[str] = ()) -> list[Json]:
     """The shipped manifests as a user has them who copied the folder and changed the values.
 
     Arguments:
         namespace: that the user names in `kustomization.yaml`
         values: that the user changes in `values.yaml`
+        also: components that the user adds in `kustomization.yaml`
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch) / "copy"
         shutil.copytree(MANIFESTS, folder)
         _change(folder / "kustomization.yaml", lambda own: own.update(namespace=namespace))
+        _change(folder / "kustomization.yaml", lambda own: own["components"].extend(also))
         _change(folder / "values.yaml", lambda own: own["data"].update(values))
         made = subprocess.run(
             [str(toolchain.kubectl()), "kustomize", str(folder)],

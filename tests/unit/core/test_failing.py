@@ -6,7 +6,7 @@ import pytest
 
 from resumer.api import constants
 from resumer.api.outcomes import Reason
-from resumer.core import orders, patches, workflows
+from resumer.core import extraction, orders, patches, workflows
 from resumer.core.markers import Marker
 from resumer.core.suspended import FAILED, SUCCEEDED
 from tests.builders import (
@@ -95,6 +95,25 @@ def test_the_stages_labels_are_not_set_and_the_requests_are() -> None:
     assert order_of(decided(request, at_review(), policy=policy)).labels["current-stage"] == (
         "rework"
     )
+
+
+@pytest.mark.parametrize("event_type", sorted(extraction.UNWELCOME))
+def test_such_an_event_opens_nothing_where_no_policy_asks_for_it(event_type: str) -> None:
+    request = a_request().for_stage(None).of_event(event_type)
+    reason, message = end_of(decided(request, at_review(), policy=three_stages()))
+    assert reason is Reason.EVENT_TYPE_MISMATCH
+    assert message == (
+        f"events of type {event_type!r} open no gate by themselves, and no stage of policy 'play' "
+        "lists them under eventTypes or failOn"
+    )
+    welcome = a_policy().stage(STAGE, event_type)
+    assert word(decided(request, at_review(), policy=welcome)) == "Resume wait"
+    meant = a_request().for_stage(STAGE).of_event(event_type)
+    assert word(decided(meant, at_review(), policy=three_stages())) == "Resume wait"
+
+
+def test_the_types_that_open_nothing_are_those_of_the_rules() -> None:
+    assert {rule.type for rule in extraction.DEFAULT.types} >= extraction.UNWELCOME
 
 
 def test_nothing_fails_unless_the_policy_says_so() -> None:
