@@ -79,9 +79,11 @@ class ArgoEvents:
         home: Home,
         built: Mapping[str, build.Built],
         supervisor: supervised.Supervisor,
+        names: tuple[str, str],
         path: pathlib.Path | None,
     ) -> None:
         self.home = home
+        self._source, self._sensor = names
         self._path = path
         self._built = built
         self._supervisor = supervisor
@@ -98,8 +100,8 @@ class ArgoEvents:
         self.pids[name] = self._supervisor.start(name, server.argv, server.environment, log)
         ready: Mapping[str, Callable[[], bool]] = {
             BUS: self._bus_answers,
-            EVENT_SOURCE: lambda: "route is activated" in self.log(name)[before:],
-            SENSOR: self._sensor_waits,
+            self._source: lambda: "route is activated" in self.log(name)[before:],
+            self._sensor: self._sensor_waits,
         }
         waiting.eventually(ready[name], lambda: self.tail(name), START_TIMEOUT)
 
@@ -127,7 +129,7 @@ class ArgoEvents:
             lambda: all(
                 one["num_pending"] == one["num_ack_pending"] == 0 for one in self.consumers()
             ),
-            lambda: f"{self.consumers()}\n{self.tail(SENSOR)}",
+            lambda: f"{self.consumers()}\n{self.tail(self._sensor)}",
             START_TIMEOUT,
         )
 
@@ -146,7 +148,7 @@ class ArgoEvents:
     @contextlib.contextmanager
     def impatient(self) -> Iterator[None]:
         """The Sensor as it is, but with hardly any wait between a trigger's attempts."""
-        server = self._servers[SENSOR]
+        server = self._servers[self._sensor]
         sensor = _decoded(server.environment[_SENSOR_OBJECT])
         for trigger in sensor["spec"]["triggers"]:
             trigger["retryStrategy"]["duration"] = "10ms"
@@ -159,7 +161,7 @@ class ArgoEvents:
 
     def lead_sensor(self, kubeconfig: pathlib.Path) -> None:
         """Let the Sensor reach the API server by another way from now on."""
-        server = self._servers[SENSOR]
+        server = self._servers[self._sensor]
         led = {**server.environment, "KUBECONFIG": str(kubeconfig)}
         self._restart_sensor(_Server(server.argv, led))
 
@@ -170,27 +172,27 @@ class ArgoEvents:
 
     def request(self, delivery: str) -> Json:
         """The one WorkflowResume of a delivery, as soon as it is there."""
-        waiting.eventually(lambda: self.requests(delivery), lambda: self.tail(SENSOR))
+        waiting.eventually(lambda: self.requests(delivery), lambda: self.tail(self._sensor))
         (found,) = self.requests(delivery)
         return found
 
     def kubeconfig(self) -> pathlib.Path:
         """The Sensor's."""
-        return pathlib.Path(self._servers[SENSOR].environment["KUBECONFIG"])
+        return pathlib.Path(self._servers[self._sensor].environment["KUBECONFIG"])
 
     def bring_up(self, manifests: Sequence[Json]) -> None:
         """Start everything; for `running` alone."""
         self._servers[BUS] = self._describe_bus()
         self.start(BUS)
         deployments = self._deployments(manifests)
-        for name in (EVENT_SOURCE, SENSOR):
+        for name in (self._source, self._sensor):
             self._servers[name] = self._describe(name, deployments[name])
             self.start(name)
 
     def _restart_sensor(self, server: _Server) -> None:
-        self.end(SENSOR)
-        self._servers[SENSOR] = server
-        self.start(SENSOR)
+        self.end(self._sensor)
+        self._servers[self._sensor] = server
+        self.start(self._sensor)
 
     def _bus_answers(self) -> bool:
         with contextlib.suppress(OSError):
@@ -199,7 +201,9 @@ class ArgoEvents:
 
     def _sensor_waits(self) -> bool:
         """Whether each trigger has asked the bus for its next event."""
-        triggers = _decoded(self._servers[SENSOR].environment[_SENSOR_OBJECT])["spec"]["triggers"]
+        triggers = _decoded(self._servers[self._sensor].environment[_SENSOR_OBJECT])["spec"][
+            "triggers"
+        ]
         consumers = self.consumers()
         return len(consumers) == len(triggers) and all(one["num_waiting"] for one in consumers)
 
@@ -266,7 +270,7 @@ class ArgoEvents:
                 name = labels.get("eventsource-name") or labels.get("sensor-name")
                 if name:
                     found[name] = one
-            return {EVENT_SOURCE, SENSOR} <= set(found)
+            return {self._source, self._sensor} <= set(found)
 
         waiting.eventually(deployed, lambda: self.tail(_CONTROLLER), START_TIMEOUT)
         self.end(_CONTROLLER)
@@ -291,8 +295,9 @@ class ArgoEvents:
             environment["PATH"] = f"{self._path}{os.pathsep}{os.environ['PATH']}"
         if "EVENTSOURCE_OBJECT" in environment:
             source = _decoded(environment["EVENTSOURCE_OBJECT"])
-            for one in source["spec"]["github"].values():
-                one["webhook"]["port"] = str(self._ports.webhook)
+            kinds = (source["spec"].get(kind, {}) for kind in ("github", "webhook"))
+            for one in (one for kind in kinds for one in kind.values()):
+                one.get("webhook", one)["port"] = str(self._ports.webhook)
             environment["EVENTSOURCE_OBJECT"] = _encoded(source)
         binary = self._built[components.ARGO_EVENTS.name].binary
         return _Server((str(binary), *container["args"]), environment)
@@ -354,6 +359,7 @@ def running(
     values: Mapping[str, str],
     *,
     also: Sequence[str] = (),
+    names: tuple[str, str] = (EVENT_SOURCE, SENSOR),
     change: Callable[[list[Json]], None] | None = None,
     path: pathlib.Path | None = None,
 ) -> Iterator[ArgoEvents]:
@@ -363,6 +369,7 @@ def running(
         home: where the manifests are applied
         values: that the user sets
         also: components that the user adds
+        names: of the EventSource and the Sensor that are run
         change: what else the user changes in them
         path: a folder of programs that the servers find first
     """
@@ -373,7 +380,7 @@ def running(
         manifests = shipped(home.namespace, values, also=also)
         if change is not None:
             change(manifests)
-        events = ArgoEvents(home, built, supervisor, path)
+        events = ArgoEvents(home, built, supervisor, names, path)
         events.bring_up(manifests)
         yield events
     finally:
