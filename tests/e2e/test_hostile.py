@@ -43,6 +43,7 @@ PATTERNS = (
     ".{1000}" * 30,
     "\x00",
 )
+LADEN = ("(?:.{1,80}){1,10}z", "(?:.{1,3}){1,20}z", "((a?){30}a{30}){8}")
 LABEL_VALUES: tuple[object, ...] = (
     f"{TASK},current-stage!=x",
     f"{TASK})",
@@ -141,6 +142,15 @@ def ruled(field: str, operator: str | None, value: object, event: Json | None = 
     return request
 
 
+def laden(pattern: str) -> Json:
+    """A request with as many rules as there may be, all of them true and heavy to search for."""
+    text = ("a" * 8191 if "a" in pattern else "\N{LATIN SMALL LETTER E WITH ACUTE}" * 8191) + "z"
+    rules = [rule("team", "equals", "nobody"), *[rule("event.t", "regex", pattern)] * 31]
+    request = planted("validationRules", rules)
+    request["spec"]["correlationData"]["githubEvent"] = {"t": text}
+    return request
+
+
 def whole(chance: random.Random) -> Json:
     """A request that is wrong as a whole."""
     request = planted("dryRun", False)
@@ -186,6 +196,7 @@ def hostile(seed: int) -> Json:
         lambda: ruled(
             "event.a", "regex", pick(PATTERNS), {"a": pick(["a" * 30 + "!", "a" * 8000])}
         ),
+        lambda: laden(pick(LADEN)),
         lambda: ruled(pick(PATHS), pick(["exists", "equals", "regex", "gt"]), "x"),
         lambda: ruled("event.a", pick(["gt", "lt", "in", "nope", "", None]), pick(TEXTS)),
         lambda: planted("correlationData.taskId", pick(LABEL_VALUES)),

@@ -11,6 +11,7 @@ from resumer.api.outcomes import Reason
 from resumer.api.resume import CorrelationData
 from resumer.core import extraction, wording
 from resumer.core.extraction import EventFacts, Extraction
+from resumer.core.patterns import Effort
 from resumer.errors import InvalidError
 
 
@@ -22,18 +23,22 @@ class Disagreement:
     message: str
 
 
-def judge(data: CorrelationData, rules: Extraction) -> EventFacts | Disagreement:
+def judge(
+    data: CorrelationData, rules: Extraction, effort: Effort | None = None
+) -> EventFacts | Disagreement:
     """Compares an event with what the request says of it.
 
     Args:
         data: Of the request.
         rules: How the task and the type are found.
+        effort: What is left for all rules that the event is compared by; None for one that stand
+            alone.
 
     Returns:
         What the event says, if the two agree.
     """
     try:
-        facts = extraction.read(data.github_event, rules)
+        facts = extraction.read(data.github_event, rules, effort)
     except InvalidError as error:
         return Disagreement(Reason.INVALID_OBJECT, f"correlationData.githubEvent: {error}")
     places = tuple(dict.fromkeys(source.place.lower() for source in rules.sources))

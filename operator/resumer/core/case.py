@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from resumer.core.correlation import Candidate
 from resumer.core.extraction import Extraction
 from resumer.core.gates import Fill
 from resumer.core.observation import End, Facts, Look, Observation
+from resumer.core.patterns import Effort
 from resumer.core.policies import Policy, Stage
 from resumer.core.rules import Check
 from resumer.core.suspended import Gate
@@ -42,6 +43,8 @@ class Case:
     """One item for each gate."""
     lift_suspend: bool = False
     checks: tuple[Check, ...] = ()
+    effort: Effort = field(default_factory=Effort)
+    """What is left for the patterns of all rules; it is used up as they are tried."""
     validated: bool | None = None
     resumed_by: str = ""
     from_watch: bool = False

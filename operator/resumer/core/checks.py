@@ -36,6 +36,7 @@ from resumer.core.correlation import Candidate, Mismatch, Standing
 from resumer.core.extraction import EventFacts
 from resumer.core.gates import Misfit, Wanted
 from resumer.core.observation import End
+from resumer.core.patterns import Effort
 from resumer.core.policies import Stage
 from resumer.core.suspended import Gate
 from resumer.core.workflows import NodeStorage, WorkflowView
@@ -119,9 +120,10 @@ def event_agrees(case: Case) -> Case | Stop:
     """The event is of the task and of the type that the request says.
 
     By the rules of some policy that may be in charge: which one it is, only the workflow tells.
+    Where the policies are too many or too heavy to try them all, it is left to that one.
     """
-    data, own = case.spec.correlation_data, case.policy.extraction
-    verdict = agreement.judge(data, own)
+    data, own, effort = case.spec.correlation_data, case.policy.extraction, Effort()
+    verdict = agreement.judge(data, own, effort)
     if isinstance(verdict, EventFacts):
         return case.but(sender=verdict.sender, judged=own)
     possible = [case.policy]
@@ -129,10 +131,12 @@ def event_agrees(case: Case) -> Case | Stop:
         possible += [*case.seen.policies, policies.BUILT_IN]
     if any(policy.problem for policy in possible):
         return case  # its own rules are not known
-    others = {policy.extraction for policy in possible} - {own}
-    for facts in (agreement.judge(data, other) for other in others):
+    others = [one for one in dict.fromkeys(item.extraction for item in possible) if one != own]
+    for facts in (agreement.judge(data, other, effort) for other in others):
         if isinstance(facts, EventFacts):
             return case.but(sender=facts.sender)
+    if others and effort.exceeded:
+        return case
     return case.but(validated=False).end(verdict.reason, verdict.message)
 
 
@@ -143,9 +147,10 @@ def event_rules_pass(case: Case) -> Case | Stop:
     ]
     try:
         for rule in case.spec.validation_rules:
-            rules.validate(rule)
+            rules.validate(rule, case.effort)
         checks = tuple(
-            rules.evaluate(rule, event=case.spec.correlation_data.github_event) for rule in of_event
+            rules.evaluate(rule, event=case.spec.correlation_data.github_event, effort=case.effort)
+            for rule in of_event
         )
     except InvalidError as error:
         return case.but(validated=False).end(Reason.INVALID_RULE, str(error))
@@ -263,7 +268,13 @@ def workflow_rules_pass(case: Case) -> Case | Stop:
     if body is None and any(rules.scope(rule) is rules.Scope.WORKFLOW for rule in wanted):
         return case.look("a rule asks for more of the workflow than its labels")
     checks = tuple(
-        rules.evaluate(rule, event={}, labels=case.workflow.labels, workflow=body or {})
+        rules.evaluate(
+            rule,
+            event={},
+            labels=case.workflow.labels,
+            workflow=body or {},
+            effort=case.effort,
+        )
         for rule in wanted
     )
     return _judged(case.but(checks=(*case.checks, *checks)))

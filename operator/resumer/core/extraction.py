@@ -20,10 +20,14 @@ from resumer.api import base
 from resumer.api.policy import TaskIdPlace
 from resumer.core import events, patterns
 from resumer.core.paths import Path
+from resumer.core.patterns import Effort
 from resumer.errors import InvalidError
 
 MAX_TEXT: Final = 4096
 """Characters of a title or a text that are searched for a task."""
+
+_STEPS_OF_LOOKUP: Final = 300_000
+"""What it takes to gather the texts of one place, as `patterns` counts."""
 
 _TASK_ID: Final = re.compile(base.LABEL_VALUE)
 
@@ -75,13 +79,13 @@ class TaskSource:
             case _:
                 assert_never(self.place)
 
-    def task_ids(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+    def task_ids(self, texts: tuple[str, ...], effort: Effort) -> tuple[str, ...]:
         """The different tasks that such texts name.
 
         Raises:
-            InvalidError: They are too long.
+            InvalidError: They are too long, or too much was searched before.
         """
-        found = patterns.captured(self.pattern, texts, self.field)
+        found = patterns.captured(self.pattern, texts, self.field, effort)
         return tuple(dict.fromkeys(task for task in found if _TASK_ID.fullmatch(task)))
 
 
@@ -181,19 +185,28 @@ class EventFacts:
     sender: str | None = None
 
 
-def read(event: Mapping[str, object], extraction: Extraction) -> EventFacts:
+def read(
+    event: Mapping[str, object], extraction: Extraction, effort: Effort | None = None
+) -> EventFacts:
     """Reads the facts out of an event of any shape.
+
+    Args:
+        event: The event as the user gave it.
+        extraction: Where and how to look.
+        effort: What is left for all rules that the event is read by; None for one that stand alone.
 
     Raises:
         InvalidError: It holds more labels or text than a lookup may reach.
     """
+    effort = effort or Effort()
     task_ids: dict[str, None] = {}
     has_task_source = False
     for source in extraction.sources:
         if source.is_prose and task_ids:
             continue
+        effort.spend(_STEPS_OF_LOOKUP, source.field)
         texts = source.texts(event)
-        task_ids |= dict.fromkeys(source.task_ids(texts))
+        task_ids |= dict.fromkeys(source.task_ids(texts, effort))
         has_task_source = has_task_source or bool(texts)
     seen = _Seen.of(event)
     fitting = (rule.type for rule in extraction.types if rule.holds(seen))

@@ -30,6 +30,7 @@ from resumer.api import base
 from resumer.api.resume import MAX_CHECK_TEXT, MAX_PATTERN, RuleOperator, ValidationRule
 from resumer.core import events, patterns
 from resumer.core.paths import Path
+from resumer.core.patterns import Effort
 from resumer.errors import InvalidError
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,64}(\.[0-9]{1,64})?([eE][-+]?[0-9]{1,3})?")
@@ -86,17 +87,22 @@ def _scope(field: str) -> Scope:
     return Scope.EVENT
 
 
-def validate(rule: ValidationRule) -> None:
+def validate(rule: ValidationRule, effort: Effort | None = None) -> None:
     """Finds what is wrong with a rule whatever it will be compared with.
 
+    Args:
+        rule: The rule.
+        effort: What is left for all rules of the request; None for a rule that stands alone.
+
     Raises:
-        InvalidError: The path, the pattern or the number cannot be read.
+        InvalidError: The path, the pattern or the number cannot be read, or the patterns of all
+            rules together are too large.
     """
     if scope(rule) is not Scope.LABEL:
         _path(rule)
     match rule.operator:
         case RuleOperator.REGEX:
-            _check_pattern(rule)
+            _check_pattern(rule, effort)
         case RuleOperator.GT | RuleOperator.LT:
             _limit(rule)
         case _:
@@ -109,6 +115,7 @@ def evaluate(
     event: Mapping[str, object],
     labels: Mapping[str, str] | None = None,
     workflow: Mapping[str, object] | None = None,
+    effort: Effort | None = None,
 ) -> Check:
     """Evaluates one rule.
 
@@ -117,6 +124,7 @@ def evaluate(
         event: The event as the user gave it.
         labels: The workflow's labels; not needed for a rule of `Scope.EVENT`.
         workflow: The whole Workflow; needed for a rule of `Scope.WORKFLOW` only.
+        effort: What is left for all rules of the request; None for a rule that stands alone.
 
     Raises:
         InvalidError: The rule itself cannot be read, see `validate`.
@@ -126,7 +134,7 @@ def evaluate(
         found = _find(rule, event, labels or {}, workflow or {})
         if not found and _is_unstated(rule, event):
             return Check(rule.field, str(rule.operator), ", ".join(_wanted(rule)), UNSTATED, True)
-        passed = _holds(rule, found)
+        passed = _holds(rule, found, effort or Effort())
         actual = ", ".join(map(_json, found)) if found else None
     except InvalidError as error:
         # The rule is fine, what it looks at is too big: no reason to pass, whatever the operator.
@@ -166,7 +174,7 @@ def _path(rule: ValidationRule) -> Path:
     return Path.parse(rule.field, field=rule.field)
 
 
-def _holds(rule: ValidationRule, found: Sequence[object]) -> bool:
+def _holds(rule: ValidationRule, found: Sequence[object], effort: Effort) -> bool:
     texts = [_json(value) for value in found if isinstance(value, events.Scalar)]
     wanted = _wanted(rule)
     match rule.operator:
@@ -183,16 +191,16 @@ def _holds(rule: ValidationRule, found: Sequence[object]) -> bool:
         case RuleOperator.STARTS_WITH:
             return any(text.startswith(wanted[0]) for text in texts)
         case RuleOperator.REGEX:
-            return _searches(rule, texts)
+            return _searches(rule, texts, effort)
         case RuleOperator.GT | RuleOperator.LT:
             return _compares(rule, texts)
         case _:
             assert_never(rule.operator)
 
 
-def _searches(rule: ValidationRule, texts: Sequence[str]) -> bool:
+def _searches(rule: ValidationRule, texts: Sequence[str], effort: Effort) -> bool:
     try:
-        return patterns.found(_pattern(rule), texts, rule.field)
+        return patterns.found(_pattern(rule), texts, rule.field, effort)
     except InvalidError as error:
         raise _invalid(rule, str(error)) from None
 
@@ -212,10 +220,10 @@ def _limit(rule: ValidationRule) -> decimal.Decimal:
     return decimal.Decimal(text)
 
 
-def _check_pattern(rule: ValidationRule) -> None:
+def _check_pattern(rule: ValidationRule, effort: Effort | None) -> None:
     pattern = _pattern(rule)
     try:
-        patterns.check(pattern, rule.field)
+        patterns.check(pattern, rule.field, effort)
     except InvalidError as error:
         raise _invalid(rule, str(error)) from None
 

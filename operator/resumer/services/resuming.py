@@ -80,6 +80,7 @@ class Reconciler:
         self._attempter = Attempter(outside, stores.workflows, self._gatherer, guard, confirmer)
         self._superseder = Superseder(outside.workflows, reporter)
         self._recorder = Recorder(stores, outside, reporter)
+        self._turnstile = asyncio.Lock()
         self._defects: Counter[Key] = Counter()
         """Passes in a row that met a defect of ours."""
         self._unsure: set[Key] = set()
@@ -144,6 +145,7 @@ class Reconciler:
         # After a failed attempt its fate may be unknown: only a fresh look tells.
         fresh = status.attempts_made(request.status) > 0 or key in self._unsure
         for _ in range(_ROUNDS):
+            await self._turn()
             try:
                 seen = await self._gatherer.observe(key.namespace, request, fresh=fresh)
             except errors.PermanentError as error:
@@ -177,6 +179,15 @@ class Reconciler:
                     fresh = True
         _log.info("workflow keeps changing")
         return CONFLICT_DELAY * (1 + self._clock.random())
+
+    async def _turn(self) -> None:
+        """Lets through one pass for each round of the event loop.
+
+        A decision can take some hundredths of a second, and a sixth with many heavy policies. Many
+        of them at once must not keep the loop from all else, least of all from the lease.
+        """
+        async with self._turnstile:
+            await asyncio.sleep(0)
 
     async def _after_cut(self, key: Key, request: WorkflowResume) -> float | None:
         """A pass took too long: what it was about to do may be done or not."""

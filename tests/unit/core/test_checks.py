@@ -16,6 +16,7 @@ from resumer.core import breaker, checks, policies
 from resumer.core.breaker import Breaker
 from resumer.core.case import Case
 from resumer.core.observation import End
+from resumer.core.patterns import MAX_STEPS
 from tests.builders import (
     NOW,
     STAGE,
@@ -273,7 +274,67 @@ def test_an_event_that_says_the_same_or_nothing_agrees(event: dict[str, object])
     assert word(decided(a_request().saying(**event))) == "Resume wait"
 
 
+def worded(number: int, pattern: str) -> PolicyBuilder:
+    """A policy for other workflows whose tasks are in the titles."""
+    sources = [{"from": "Title", "pattern": pattern}]
+    return (
+        a_policy(f"p{number}")
+        .for_workflows({"of": "others"})
+        .with_spec(events={"taskIdSources": sources})
+    )
+
+
+HEAVY = [worded(number, f"((?:.{{1,{20 + number}}}){{1,9}})z") for number in range(30)]
+
+
+def test_policies_too_heavy_to_try_them_all_leave_the_event_to_the_one_in_charge() -> None:
+    other = {"branch": "task-8", "title": "a" * 4096}
+    request = a_request().saying(**other)
+    found = Scene(request=request, other_policies=tuple(HEAVY)).decided()
+    assert end_of(found) == (
+        Reason.TASK_MISMATCH,
+        "the event's labels or branch name task '8', correlationData.taskId is '7'",
+    )
+    waits = Scene(request=request.named("none"), other_policies=tuple(HEAVY)).decided()
+    assert end_of(waits)[0] is Reason.WORKFLOW_NOT_FOUND
+
+
+def test_a_policy_too_heavy_for_an_event_refuses_it_and_says_so() -> None:
+    sources = [{"from": "Title", "pattern": "((?:.{1,80}){1,9})z"}]
+    own = three_stages().with_spec(events={"taskIdSources": sources})
+    request = a_request().saying(title="a" * 4096)
+    for asked in (request, request.with_spec(policyName="play")):
+        reason, message = end_of(decided(asked, policy=own))
+        assert reason is Reason.INVALID_OBJECT
+        assert "steps of matching" in message
+
+
 # --- rules ---------------------------------------------------------------------------------------
+
+
+def test_thirty_two_of_the_heaviest_rules_are_refused_before_any_search() -> None:
+    request = a_request().saying(t="\N{LATIN SMALL LETTER E WITH ACUTE}" * 8191 + "z")
+    for _ in range(32):
+        request.rule("event.t", "regex", "(?:.{1,80}){1,10}z")
+    found = decided(request)
+    assert end_of(found)[0] is Reason.INVALID_RULE
+    assert "steps of matching" in end_of(found)[1]
+    assert facts_of(found).validated is False
+
+
+def test_the_rules_on_the_event_and_on_the_workflow_share_what_they_may_search() -> None:
+    event = "a" * 5000 + "z"
+    request = a_request().saying(t=event).rule("task-id", "regex", "(?:.{1,80}){1,9}7|7")
+    assert word(decided(request)) == "Resume wait"
+    for _ in range(5):
+        request.rule("event.t", "regex", "(?:.{1,3}){1,9}z")
+    case = Case(Scene(request=request).observed(), NOW)
+    assert isinstance(checks.event_rules_pass(case), Case)
+    assert case.effort.left < MAX_STEPS / 10
+    reason, message = end_of(decided(request))
+    assert reason is Reason.RULE_FAILED
+    assert message.startswith("rule on task-id (regex (?:.{1,80}){1,9}7|7): found ")
+    assert "steps of matching" in message
 
 
 def test_a_rule_on_the_event_is_judged_before_there_is_a_workflow() -> None:

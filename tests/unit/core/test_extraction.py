@@ -19,6 +19,7 @@ from resumer.core.extraction import (
     TypeRule,
 )
 from resumer.core.paths import MAX_VISITED
+from resumer.core.patterns import MAX_STEPS, Effort
 from resumer.errors import InvalidError
 from tests import github
 from tests.unit.core.test_events import NESTED, OBJECTS, SHORT, WHOLE
@@ -214,6 +215,27 @@ def test_an_event_with_too_many_labels_is_refused() -> None:
 def test_an_event_with_too_much_text_in_its_labels_is_refused() -> None:
     with pytest.raises(InvalidError, match="10000 characters are too many for a regex"):
         facts({"labels": ["x" * 100] * 100})
+
+
+def test_only_the_first_eight_matches_of_a_text_are_looked_at() -> None:
+    title = " ".join(f"#{number}" for number in range(10))
+    found = facts({"title": title}, by((TaskIdPlace.TITLE, "#([0-9]+)"))).task_ids
+    assert found == tuple("01234567")
+
+
+def test_further_matches_in_a_text_use_up_what_the_sources_share() -> None:
+    def spent(title: str) -> int:
+        shared = Effort()
+        extraction.read({"title": title}, by((TaskIdPlace.TITLE, "#([0-9]+)")), shared)
+        return MAX_STEPS - shared.left
+
+    assert spent("#1 #2 #3") > spent("#1 #2 xx") > spent("xx xx xx")
+
+
+def test_sources_too_heavy_for_a_text_are_refused() -> None:
+    rules = by(*[(TaskIdPlace.TITLE, "((?:.{1,80}){1,10})z")] * 8)
+    with pytest.raises(InvalidError, match="steps of matching"):
+        facts({"title": "a" * MAX_TEXT}, rules)
 
 
 @pytest.mark.parametrize(

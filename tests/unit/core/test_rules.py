@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from resumer.api.resume import MAX_PATTERN, RuleOperator, ValidationRule
 from resumer.core import rules
 from resumer.core.paths import MAX_VISITED
-from resumer.core.patterns import MAX_TEXT
+from resumer.core.patterns import MAX_STEPS, MAX_TEXT, Effort
 from resumer.core.rules import Check, Scope
 from resumer.errors import InvalidError
 
@@ -267,6 +267,69 @@ def test_patterns_that_explode_elsewhere_are_answered(pattern: str) -> None:
     text = "a" * (MAX_TEXT - 1) + "!"
     found = rules.evaluate(rule("event.text", "regex", pattern), event={"text": text})
     assert isinstance(found.passed, bool)
+
+
+def test_rules_that_share_an_effort_use_it_up_together_and_one_alone_does_not() -> None:
+    checked = rule("event.text", "regex", "(?:.{1,3}){1,20}z")
+    event = {"text": "a" * 1000 + "z"}
+    shared = Effort()
+    verdicts = [rules.evaluate(checked, event=event, effort=shared).passed for _ in range(32)]
+    assert rules.evaluate(checked, event=event).passed
+    assert verdicts == sorted(verdicts, reverse=True)
+    assert set(verdicts) == {True, False}
+    assert shared.exceeded
+    assert 0 <= shared.left < MAX_STEPS
+
+
+def test_a_search_past_the_effort_does_not_pass_and_says_what_it_needs() -> None:
+    shared = Effort(left=1000)
+    found = rules.evaluate(
+        rule("event.text", "regex", "a"), event={"text": "a" * 100}, effort=shared
+    )
+    assert not found.passed
+    assert "the pattern needs 1400 steps of matching" in str(found.actual)
+    assert f"of {MAX_STEPS} for all patterns together, 0 are left" in str(found.actual)
+
+
+def test_the_steps_of_a_text_are_those_of_its_bytes() -> None:
+    def spent(text: str) -> int:
+        shared = Effort()
+        rules.evaluate(rule("event.text", "regex", "b"), event={"text": text}, effort=shared)
+        return MAX_STEPS - shared.left
+
+    assert spent("\N{LATIN SMALL LETTER E WITH ACUTE}" * 100) == spent("a" * 200) > spent("a" * 100)
+
+
+def test_patterns_that_are_too_large_together_are_refused_before_any_search() -> None:
+    shared = Effort()
+    checked = rule("event.text", "regex", "(?:.{1,80}){1,10}z")
+    for _ in range(MAX_STEPS // 1_440_800):
+        rules.validate(checked, shared)
+    with pytest.raises(InvalidError) as caught:
+        rules.validate(checked, shared)
+    assert "rule on event.text: the pattern needs 1440800 steps" in str(caught.value)
+
+
+ORDINARY = (
+    r"^5DLabs-Tess\[bot\]$",
+    r"(?i)\b(?:fixes|closes) #[0-9]{3,6}\b",
+    r"(?m)^Task: (?:[A-Z]+-)?[0-9]{1,6}$",
+    r"^https?://[^/]+/pull/[0-9]+",
+    r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[a-z]{2,}",
+    r".*approved.*",
+    r"^(feat|fix|docs|chore)(\([a-z-]+\))?!?: ",
+    r"x$",
+)
+
+
+def test_thirty_two_ordinary_rules_on_a_long_text_are_all_searched() -> None:
+    shared = Effort()
+    text = ("Lorem ipsum dolor sit amet, " * 200)[:4096]
+    for pattern in ORDINARY * 4:
+        checked = rule("event.text", "regex", pattern)
+        rules.validate(checked, shared)
+        rules.evaluate(checked, event={"text": text}, effort=shared)
+    assert not shared.exceeded
 
 
 JSON = st.recursive(

@@ -614,6 +614,33 @@ async def test_a_fresh_look_that_is_not_enough_is_made_again_later(
     assert world.outcome() == (Outcome.RESUMED, Reason.GATE_OPENED)
 
 
+async def test_many_passes_at_once_let_the_event_loop_go_round_between_two_decisions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [f"wake-{number}" for number in range(20)]
+    world = World().add(*(builders.a_request(name) for name in names))
+    operator = world.start()
+    rounds, decided_in = 0, []
+    decide = decision.decide
+
+    def counting(seen: Observation, now: Any) -> Decision:
+        if not seen.fresh:
+            decided_in.append(rounds)
+        return decide(seen, now)
+
+    async def others() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(decision, "decide", counting)
+    ticking = asyncio.create_task(others())
+    await asyncio.gather(*map(operator.look, names))
+    ticking.cancel()
+    assert len(decided_in) == len(set(decided_in)) == len(names)
+
+
 async def test_an_open_breaker_holds_a_request_and_uses_up_no_attempt(world: World) -> None:
     opened = Breaker(
         state=BreakerState.OPEN,
