@@ -293,6 +293,31 @@ async def test_pages_follow_the_continue_token_to_the_end(
     ]
 
 
+async def test_a_page_that_is_too_large_is_asked_for_in_smaller_parts(
+    server: faulty_server.FaultyServer, client: kube.KubeClient
+) -> None:
+    """Not read to its end; a single object is read however large it is, and then more again."""
+    large = {"metadata": {"continue": "t"}, "items": [{"n": "1" * 4 * 2**20}]}
+    server.plan(
+        faulty_server.answer(200, large),
+        faulty_server.answer(200, large),
+        faulty_server.answer(200, large),
+        faulty_server.answer(200, {"metadata": {"continue": "u"}, "items": [{"n": "2"}]}),
+        faulty_server.answer(200, {"items": [{"n": "3"}]}),
+    )
+
+    pages = [page async for page in client.pages(COLLECTION, limit=5)]
+
+    assert pages == [large["items"], [{"n": "2"}], [{"n": "3"}]]
+    assert [dict(received.query) for received in server.received] == [
+        {"limit": "5"},
+        {"limit": "1"},
+        {"limit": "2", "continue": "t"},
+        {"limit": "1", "continue": "t"},
+        {"limit": "2", "continue": "u"},
+    ]
+
+
 async def test_a_delete_names_the_uid_and_the_version(
     server: faulty_server.FaultyServer, client: kube.KubeClient
 ) -> None:

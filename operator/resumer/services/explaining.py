@@ -16,7 +16,7 @@ from resumer.core import decision
 from resumer.core.decision import Step
 from resumer.core.keys import Key
 from resumer.core.observation import Decision
-from resumer.services import governing
+from resumer.services import governing, requeststore
 from resumer.services.circuits import BreakerStore
 from resumer.services.gathering import Gatherer
 from resumer.services.requeststore import RequestStore
@@ -58,7 +58,7 @@ class Explainer:
 
         Raises:
             NotFoundError: There is none of this name.
-            InvalidError: It is not what its schema says.
+            InvalidError: It is not what its schema says, or its event is too large.
             ApiError: A read failed.
         """
         body = await self._reader.request(key)
@@ -77,7 +77,7 @@ class Explainer:
             known: Of that namespace, where it was read already.
 
         Raises:
-            InvalidError: It is not what its schema says.
+            InvalidError: It is not what its schema says, or its event is too large.
             ApiError: A read failed.
         """
         given = manifest.get("metadata")
@@ -108,6 +108,7 @@ class Explainer:
 
     async def _explain(self, body: Mapping[str, Any], known: Known | None) -> Explanation:
         request = WorkflowResume.from_json(body)
+        requeststore.refuse_too_large(request)
         namespace = request.metadata.namespace
         known = known or await self.known(namespace)
         seen = await Gatherer(known.stores, self._workflows).observe(namespace, request, fresh=True)

@@ -5,6 +5,9 @@ KiB and one with a whole webhook payload ten times that, so only those are kept 
 looked at lately. Of the others there are an `Outline`, by which they are found, and the object as
 compressed JSON: about 1 KiB. Reading one again takes a tenth of a millisecond; a resume that ends
 soon after its request came never needs it.
+
+What takes more memory than any webhook's payload is refused and not kept at all: a megabyte of JSON
+may take thirty once parsed.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 from resumer.api import base
 from resumer.api.outcomes import Outcome
 from resumer.api.resume import WorkflowResume
+from resumer.core import bulk
 from resumer.core.keys import Key
 from resumer.core.workflows import WorkflowView
 from resumer.errors import InvalidError
@@ -29,6 +33,10 @@ _REMEMBERED = 4096
 """How many finished requests are remembered until the watch says that they left it."""
 _RECENT = 128
 """How many requests are kept parsed: some for each worker."""
+_RECENT_BYTES = 32 * 2**20
+"""How much memory they may take together, but for the last one."""
+_LARGEST = 8 * 2**20
+"""How much memory an event may take: forty thousand values; a payload of 256 KiB has a fifth."""
 _FASTEST = 1
 """zlib's level: the others save a few percent of a KiB for three times the time."""
 
@@ -62,6 +70,17 @@ class Outline:
     """The stage that the last look found it to mean; empty: none."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """A request as it is worked with."""
+
+    request: WorkflowResume
+    body: Mapping[str, Any]
+    """The object that it was read from, without its managed fields."""
+    size: int
+    """How many bytes both take, about; they share the event."""
+
+
 class RequestStore:
     """The WorkflowResumes that are not finished."""
 
@@ -69,8 +88,8 @@ class RequestStore:
         self._finished: OrderedDict[Key, str] = OrderedDict()
         """The uids of requests whose end we recorded: the watch may still show what was before."""
         self._outlines: dict[Key, Outline] = {}
-        self._recent: OrderedDict[Key, tuple[WorkflowResume, Mapping[str, Any]]] = OrderedDict()
-        """Those put or read last, the latest at the end, with their objects."""
+        self._recent: OrderedDict[Key, _Parsed] = OrderedDict()
+        """Those put or read last, the latest at the end."""
         self._kept: dict[Key, bytes | WorkflowResume | Unreadable] = {}
         """All that are not in `_recent`, and may be older, see `_keep`."""
         self._by_task: defaultdict[tuple[str, str], set[Key]] = defaultdict(set)
@@ -98,7 +117,7 @@ class RequestStore:
         """The request as last seen, or None."""
         if key in self._recent:
             self._recent.move_to_end(key)
-            return self._recent[key][0]
+            return self._recent[key].request
         kept = self._kept.get(key)
         if isinstance(kept, bytes):
             body = json.loads(zlib.decompress(kept))
@@ -138,6 +157,7 @@ class RequestStore:
         self._drop(key)
         try:
             request = WorkflowResume.from_json(body)
+            refuse_too_large(request)
         except InvalidError as error:
             outcome = (body.get("status") or {}).get("outcome")
             self._outlines[key] = _outline(metadata, None, now)
@@ -184,14 +204,21 @@ class RequestStore:
 
     def _use(self, key: Key, request: WorkflowResume, body: Mapping[str, Any]) -> None:
         """Keeps a request parsed, instead of the one that was used longest ago."""
-        self._recent[key] = request, body
-        if len(self._recent) > _RECENT:
-            self._keep(*self._recent.popitem(last=False))
+        metadata = {
+            name: item for name, item in body["metadata"].items() if name != "managedFields"
+        }
+        bare = {**body, "metadata": metadata}
+        self._recent[key] = _Parsed(request, bare, bulk.estimate(bare, 2 * _LARGEST))
+        total = sum(parsed.size for parsed in self._recent.values())
+        while len(self._recent) > _RECENT or (total > _RECENT_BYTES and len(self._recent) > 1):
+            oldest, parsed = self._recent.popitem(last=False)
+            total -= parsed.size
+            self._keep(oldest, parsed)
 
-    def _keep(self, key: Key, used: tuple[WorkflowResume, Mapping[str, Any]]) -> None:
+    def _keep(self, key: Key, parsed: _Parsed) -> None:
         """Keeps a request small, unless that was done before."""
         if key not in self._kept:
-            self._kept[key] = _packed(*used)
+            self._kept[key] = _packed(parsed)
 
     def _drop(self, key: Key) -> None:
         self._recent.pop(key, None)
@@ -217,10 +244,24 @@ def _outline(metadata: base.ObjectMeta, request: WorkflowResume | None, seen: da
     )
 
 
-def _packed(request: WorkflowResume, body: Mapping[str, Any]) -> bytes | WorkflowResume:
-    metadata = {key: item for key, item in body["metadata"].items() if key != "managedFields"}
+def refuse_too_large(request: WorkflowResume) -> None:
+    """Lets a request pass whose event may be kept.
+
+    Raises:
+        InvalidError: Once read, the event takes too much memory.
+    """
+    if bulk.estimate(request.spec.correlation_data.github_event, _LARGEST) > _LARGEST:
+        field = "spec.correlationData.githubEvent"
+        raise InvalidError(
+            field,
+            f"{field}: has too many values (texts, numbers, lists, objects): they would take more"
+            f" than {_LARGEST // 2**20} MiB of memory, about 40000 values are allowed",
+        )
+
+
+def _packed(parsed: _Parsed) -> bytes | WorkflowResume:
     try:
-        text = json.dumps({**body, "metadata": metadata}, separators=(",", ":"))
+        text = json.dumps(parsed.body, separators=(",", ":"))
     except RecursionError:
-        return request  # deeper than can be written here: then it stays as it is
+        return parsed.request  # deeper than can be written here: then it stays as it is
     return zlib.compress(text.encode(), _FASTEST)

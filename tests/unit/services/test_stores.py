@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -163,7 +164,7 @@ def test_an_event_too_deep_to_be_written_down_again_is_kept_as_it_was_read(
 ) -> None:
     monkeypatch.setattr(requeststore, "_RECENT", 1)
     deep: dict[str, Any] = {}
-    for _ in range(100_000):
+    for _ in range(30_000):
         deep = {"a": deep}
     body = builders.a_request("wake").saying(title="deep").build()
     body["spec"]["correlationData"]["githubEvent"]["deep"] = deep
@@ -173,6 +174,42 @@ def test_an_event_too_deep_to_be_written_down_again_is_kept_as_it_was_read(
     found = store.get(key())
     assert isinstance(found, WorkflowResume)
     assert found.spec.correlation_data.github_event["title"] == "deep"
+
+
+def test_an_event_of_too_many_values_is_refused_and_nothing_of_it_is_kept() -> None:
+    body = builders.a_request("wake").build()
+    body["spec"]["correlationData"]["githubEvent"] = {"a": [{} for _ in range(430_000)]}
+    store = RequestStore()
+    assert store.put(body, NOW) == key()
+    found = store.get(key())
+    assert isinstance(found, Unreadable)
+    assert found.problem.startswith("spec.correlationData.githubEvent: has too many values")
+    assert "40000 values are allowed" in found.problem
+    assert len(store._recent) == 0
+
+
+def test_a_whole_payload_of_a_quarter_of_a_mebibyte_is_not_too_large() -> None:
+    """Denser than any of GitHub's, whose values take 50 bytes each."""
+    body = builders.a_request("wake").build()
+    commits = [{"id": "0" * 8, "n": number} for number in range(10_000)]
+    body["spec"]["correlationData"]["githubEvent"] = {"commits": commits}
+    assert len(json.dumps(body)) > 256 * 1024
+    store = RequestStore()
+    store.put(body, NOW)
+    assert isinstance(store.get(key()), WorkflowResume)
+
+
+def test_large_requests_are_kept_parsed_up_to_a_bound_of_their_memory() -> None:
+    store, parsed = RequestStore(), []
+    for number in range(20):
+        body = builders.a_request(f"wake-{number}").build()
+        body["spec"]["correlationData"]["githubEvent"] = {"a": [{} for _ in range(30_000)]}
+        store.put(body, NOW)
+        parsed.append(WorkflowResume.from_json(body))
+    assert 1 < len(store._recent) < 6
+    assert sum(len(kept) for kept in store._kept.values() if isinstance(kept, bytes)) < 100_000
+    assert [store.get(key(f"wake-{number}")) for number in range(20)] == parsed
+    assert 1 < len(store._recent) < 6
 
 
 def test_the_outline_of_a_request_tells_what_is_asked_often() -> None:
