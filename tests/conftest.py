@@ -21,6 +21,7 @@ hypothesis.settings.register_profile(
     "shared-cores",
     hypothesis.settings.get_profile(hypothesis.settings.get_current_profile_name()),
     deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
     max_examples=25,
 )
 hypothesis.settings.register_profile(
