@@ -234,7 +234,7 @@ def test_turned_away_by_priority_and_fairness_it_slows_down_and_loses_nothing(pl
     plant.operator.wait_logged("the API server turns calls away: calling more slowly")
 
 
-def test_a_half_open_breaker_tries_one_of_a_hundred_and_then_lets_all_go_in_their_order(
+def test_a_half_open_breaker_tries_one_of_a_hundred_and_then_lets_all_go(
     plant: Rig,
 ) -> None:
     stage = "held"
@@ -261,12 +261,9 @@ def test_a_half_open_breaker_tries_one_of_a_hundred_and_then_lets_all_go_in_thei
         assert [one["reason"] for one in status["attempts"]] == ["GateOpened"]
         assert "retry" not in status
     assert plant.breaker_in(stage, "Closed")["consecutiveFailures"] == 0
-    # Each takes its own way over the network, so that neighbours may change places.
-    began = {name: plant.writes(name)[0].began for name in others}
-    came = sorted(others, key=began.__getitem__)
-    moved = {name: abs(came.index(name) - others.index(name)) for name in others}
-    assert max(moved.values()) < MANY / 4, moved
-    assert (max(began.values()) - min(began.values())).total_seconds() > 1
+    # Not all in the same instant. So many lose their order on the way; test_breaker has that.
+    began = [plant.writes(name)[0].began for name in others]
+    assert (max(began) - min(began)).total_seconds() > 1
 
 
 class Counting:

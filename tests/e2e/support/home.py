@@ -19,7 +19,7 @@ WORKFLOW = "argoproj.io/v1alpha1/Workflow"
 RESUME = "argoproj.io/v1alpha1/WorkflowResume"
 POLICY = "argoproj.io/v1alpha1/WorkflowResumePolicy"
 
-TIMEOUT = 40.0
+TIMEOUT = 60.0
 """Seconds for anything that should take one: the cores are shared."""
 
 _TERMINAL = {str(outcome) for outcome in outcomes.Outcome if outcome.terminal}
