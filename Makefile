@@ -134,8 +134,8 @@ manifests: init ## Write dist/install.yaml: all of deploy/overlays/cluster-insta
 
 .PHONY: lock
 lock: init ## Write requirements/ from pyproject.toml; UPGRADE=1 takes newer versions
-	$(UV_COMPILE) pyproject.toml --output-file requirements/run.txt
-	$(UV_COMPILE) pyproject.toml --group dev --output-file requirements/dev.txt
+	$(UV_COMPILE) pyproject.toml --extra otel --output-file requirements/run.txt
+	$(UV_COMPILE) pyproject.toml --extra otel --group dev --output-file requirements/dev.txt
 
 .PHONY: verify
 verify: lock chart lint types unit ## Regenerate what is generated, check it, and fail if the tree is not clean
