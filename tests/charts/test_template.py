@@ -11,6 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from resumer.api import constants
 from tests.charts import charts
 from tests.charts.charts import Json
 
@@ -221,6 +222,18 @@ def test_the_definitions_go_with_the_release_on_request() -> None:
     assert "helm.sh/resource-policy" not in set(
         strings(charts.of_kind(objects, "CustomResourceDefinition"))
     )
+
+
+@pytest.mark.parametrize("instance", ["", "blue"])
+def test_the_example_in_the_notes_is_for_the_operator_that_was_installed(instance: str) -> None:
+    """One with an instance ID looks at no requests without its label, and the other way round."""
+    told = charts.helm()(
+        *("install", charts.RELEASE, str(charts.CHART), "--dry-run=client"),
+        *("--set", f"instanceID={instance}"),
+    )
+    example = yaml.safe_load(told.partition("<<'END'\n")[2].partition("END\n")[0])
+    labels = {constants.LABEL_INSTANCE_ID: instance} if instance else {}
+    assert example["metadata"].get("labels", {}) == labels
 
 
 def test_an_image_is_named_by_its_tag_or_by_its_digest() -> None:

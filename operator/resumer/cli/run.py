@@ -26,6 +26,8 @@ _LOGS = "Logs"
 _PROBES = "Metrics and health"
 _LIMITS = "Limits"
 _ELECTION = "Leader election"
+# Apart from the switch: its two names would leave the others no room on a terminal of 80 columns.
+_LEASE = "The Lease of the leader"
 
 
 def _whole(text: str) -> int:
@@ -260,7 +262,7 @@ def run(  # noqa: PLR0913 - one argument per option is how typer reads them
     leader_elect_lease_name: Annotated[
         str,
         _option(
-            _ELECTION,
+            _LEASE,
             "leader_elect_lease_name",
             "NAME",
             "The Lease. Replicas share one; each shard has its own.",
@@ -269,7 +271,7 @@ def run(  # noqa: PLR0913 - one argument per option is how typer reads them
     leader_elect_namespace: Annotated[
         str,
         _option(
-            _ELECTION,
+            _LEASE,
             "leader_elect_namespace",
             "NAME",
             "The namespace of the Lease. Without it: the pod's own.",
@@ -278,7 +280,7 @@ def run(  # noqa: PLR0913 - one argument per option is how typer reads them
     lease_seconds: Annotated[
         float,
         _option(
-            _ELECTION,
+            _LEASE,
             "lease_seconds",
             "SECONDS",
             "How long after its last sign a leader is left alone, 1 to 3600.",
@@ -287,7 +289,7 @@ def run(  # noqa: PLR0913 - one argument per option is how typer reads them
     lease_renew_seconds: Annotated[
         float,
         _option(
-            _ELECTION,
+            _LEASE,
             "lease_renew_seconds",
             "SECONDS",
             "When a leader that cannot renew has stopped; less than the lease.",
@@ -296,7 +298,7 @@ def run(  # noqa: PLR0913 - one argument per option is how typer reads them
     lease_retry_seconds: Annotated[
         float,
         _option(
-            _ELECTION,
+            _LEASE,
             "lease_retry_seconds",
             "SECONDS",
             "How often a leader renews, at least 0.1; less than the time to renew. Who stands by "

@@ -24,7 +24,7 @@ FIELDS = [field.name for field in dataclasses.fields(settings.Settings)]
 
 @pytest.fixture
 def run_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     assert app.main(["run", "--help"], _never) == 0
     return capsys.readouterr().out
@@ -36,8 +36,8 @@ def test_the_help_explains_every_option_and_names_its_variable(run_help: str) ->
         assert re.search(rf"\b{options.variable(field)}\b", run_help), field
 
 
-def test_the_help_fits_into_100_columns(run_help: str) -> None:
-    assert max(len(line) for line in run_help.splitlines()) <= 100
+def test_the_help_fits_into_80_columns(run_help: str) -> None:
+    assert max(len(line) for line in run_help.splitlines()) <= 80
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]], ids=["nothing", "--help", "-h"])
