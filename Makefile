@@ -123,6 +123,12 @@ demo: init ## Show what it does, an outage included; KEEP=1 leaves everything ru
 bench: init ## Measure speed and memory; BENCH_ARGS are passed on
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
+.PHONY: docs
+docs: init ## Write the tables of the pages and build their site in build/site
+	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/staging.py build/pages
+	$(BIN)/zensical build --strict --clean
+
 .PHONY: chart
 chart: init ## Write what is generated in charts/: the README
 	"$$($(BIN)/python -m tests.controlplane build --helm | grep '/helm-docs$$')" --chart-search-root charts --log-level warning
@@ -138,7 +144,7 @@ lock: init ## Write requirements/ from pyproject.toml; UPGRADE=1 takes newer ver
 	$(UV_COMPILE) pyproject.toml --extra otel --group dev --output-file requirements/dev.txt
 
 .PHONY: verify
-verify: lock chart lint types unit ## Regenerate what is generated, check it, and fail if the tree is not clean
+verify: lock chart docs lint types unit ## Regenerate what is generated, check it, and fail if the tree is not clean
 	@if [ -n "$$(git status --porcelain)" ]; then \
 		echo "make verify: these files are not committed, or were not as generated:" >&2; git status --short >&2; exit 1; fi
 

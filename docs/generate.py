@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the tables of the user's pages from the code that they describe.
+"""Writes the tables of the user's pages from the code and the definitions that they describe.
 
     python docs/generate.py            writes them
     python docs/generate.py --check    says which pages are not current, and fails if any is
@@ -18,12 +18,15 @@ import re
 import sys
 import textwrap
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import reference
+import yaml
+from reference import table
 from typer.models import OptionInfo
 
 from resumer import settings
-from resumer.api import outcomes, policy, resume
+from resumer.api import breaker, constants, outcomes, policy, resume
 from resumer.cli import options, run
 from resumer.core import extraction
 from resumer.telemetry import catalog
@@ -35,17 +38,10 @@ _PAGES = (
     "docs/workflowresumepolicy.md",
     "docs/operating.md",
     "docs/events.md",
+    "docs/workflowresumebreaker.md",
+    "docs/reference.md",
 )
 _BLOCK = re.compile(r"(<!-- generated: ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(
-        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |\n"
-        for line in lines
-    )
 
 
 def members(of: type[enum.StrEnum]) -> Mapping[str, str]:
@@ -151,6 +147,11 @@ def _default(value: object) -> str:
             return f"`{value}`"
 
 
+def _kind(plural: str) -> str:
+    definition = _ROOT / "crds" / f"{plural}.{constants.GROUP}.yaml"
+    return reference.kind(yaml.safe_load(definition.read_text()))
+
+
 _TABLES: Mapping[str, Callable[[], str]] = {
     "outcomes": _outcomes,
     "reasons": _reasons,
@@ -158,10 +159,14 @@ _TABLES: Mapping[str, Callable[[], str]] = {
     "strategies": lambda: _enumeration(policy.RetryStrategy, "Strategy"),
     "jitters": lambda: _enumeration(policy.Jitter, "Jitter"),
     "ambiguities": lambda: _enumeration(policy.Ambiguity, "Ambiguity"),
+    "breakers": lambda: _enumeration(breaker.BreakerState, "State"),
     "places": lambda: _enumeration(policy.TaskIdPlace, "`from`"),
     "types": _types,
     "metrics": _metrics,
     "options": _options,
+    "workflowresumes": lambda: _kind("workflowresumes"),
+    "workflowresumepolicies": lambda: _kind("workflowresumepolicies"),
+    "workflowresumebreakers": lambda: _kind("workflowresumebreakers"),
 }
 
 

@@ -25,7 +25,7 @@ class BreakerState(enum.StrEnum):
     CLOSED = "Closed"
     """Attempts are made."""
     OPEN = "Open"
-    """No attempt is made before `open_until_time`."""
+    """No attempt is made before `openUntilTime`."""
     HALF_OPEN = "HalfOpen"
     """A few attempts, each claimed as a probe, decide whether the circuit closes."""
 
