@@ -10,7 +10,7 @@ import dataclasses
 import http
 import pathlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -105,79 +105,90 @@ class Team:
         return Person(self.stack.enter_context(contextlib.closing(found)))
 
 
-@contextlib.contextmanager
-def _team(
+Make = Callable[..., contextlib.AbstractContextManager[Team]]
+"""Makes a team; keywords are what its chart demands of who asks, in force when it is made."""
+
+
+@pytest.fixture(scope="module")
+def make(
+    built_helm: None,
     cluster: client.Cluster,
     kubeconfig_for: plugin.KubeconfigFor,
-    folder: pathlib.Path,
-    values: Json,
-) -> Iterator[Team]:
-    """A team whose namespace, and no other, the chart is installed for."""
-    chart = f"users-{secrets.token_hex(4)}"
-    with homes.new(cluster) as own, homes.new(cluster) as other, contextlib.ExitStack() as stack:
-        named = {"fullnameOverride": chart, "watchNamespaces": [own.namespace], **values}
-        wide = [
-            one
-            for one in charts.render(named)
-            if one["kind"] in ("ClusterRole", "ClusterRoleBinding")
-            or one["kind"].startswith("ValidatingAdmissionPolicy")
-        ]
-        try:
-            for one in wide:
-                cluster.apply(one)
-            yield Team(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Make:
+    """Makes a team whose namespace, and no other, the chart is installed for."""
+
+    @contextlib.contextmanager
+    def made(**demands: Json) -> Iterator[Team]:
+        chart, folder = f"users-{secrets.token_hex(4)}", tmp_path_factory.mktemp("team")
+        with (
+            homes.new(cluster) as own,
+            homes.new(cluster) as other,
+            contextlib.ExitStack() as stack,
+        ):
+            values = {
+                "fullnameOverride": chart,
+                "watchNamespaces": [own.namespace],
+                "admissionPolicies": demands,
+            }
+            wide = [
+                one
+                for one in charts.render(values)
+                if one["kind"] in ("ClusterRole", "ClusterRoleBinding")
+                or one["kind"].startswith("ValidatingAdmissionPolicy")
+            ]
+            team = Team(
                 cluster, own.namespace, other.namespace, chart, folder, stack, kubeconfig_for
             )
-        finally:
-            for one in wide:
-                kind = f"{one['apiVersion']}/{one['kind']}"
-                cluster.delete(kind, one["metadata"]["name"], missing_ok=True)
+            try:
+                for one in wide:
+                    cluster.apply(one)
+                if demands:
+                    in_force(team)
+                yield team
+            finally:
+                for one in wide:
+                    kind = f"{one['apiVersion']}/{one['kind']}"
+                    cluster.delete(kind, one["metadata"]["name"], missing_ok=True)
+
+    return made
 
 
 @pytest.fixture(scope="module")
-def team(
-    built_helm: None,
-    cluster: client.Cluster,
-    kubeconfig_for: plugin.KubeconfigFor,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Team]:
+def team(make: Make) -> Iterator[Team]:
     """A team that has the chart as it comes."""
-    with _team(cluster, kubeconfig_for, tmp_path_factory.mktemp("team"), {}) as made:
+    with make() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def guarded(
-    built_helm: None,
-    cluster: client.Cluster,
-    kubeconfig_for: plugin.KubeconfigFor,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Team]:
+def guarded(make: Make) -> Iterator[Team]:
     """A team whose chart demands a right on the Workflow."""
-    values = {"admissionPolicies": {"workflowRight": {"enabled": True}}}
-    with _team(cluster, kubeconfig_for, tmp_path_factory.mktemp("guarded"), values) as made:
-        in_force(made)
+    with make(workflowRight={"enabled": True}) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def staged(
-    built_helm: None,
-    cluster: client.Cluster,
-    kubeconfig_for: plugin.KubeconfigFor,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Team]:
+def staged(make: Make) -> Iterator[Team]:
     """A team whose chart demands a right on the stage."""
-    values = {"admissionPolicies": {"stageRight": {"enabled": True}}}
-    with _team(cluster, kubeconfig_for, tmp_path_factory.mktemp("staged"), values) as made:
-        in_force(made)
+    with make(stageRight={"enabled": True}) as made:
         yield made
 
 
 def in_force(team: Team) -> None:
-    """Returns when the policy refuses: the API server takes it in a moment after it was written."""
+    """Returns when the policy refuses: the API server takes it in a moment after it was written.
+
+    Before that, it is RBAC that refuses for a moment, until it knows the new account's role.
+    """
     nobody = team.account(team.namespace)
-    waiting.eventually(lambda: nobody.asks(team.namespace), lambda: "not refused", homes.TIMEOUT)
+    said = ""
+
+    def refused() -> bool:
+        nonlocal said
+        said = nobody.asks(team.namespace)
+        return bool(said) and "cannot create" not in said
+
+    waiting.eventually(refused, lambda: said or "not refused", homes.TIMEOUT)
 
 
 def settled(person: Person, namespace: str, **spec: Any) -> None:
@@ -185,6 +196,15 @@ def settled(person: Person, namespace: str, **spec: Any) -> None:
     waiting.eventually(
         lambda: not person.asks(namespace, **spec),
         lambda: person.asks(namespace, **spec),
+        homes.TIMEOUT,
+    )
+
+
+def reads(person: Person, namespace: str) -> None:
+    """Returns when a person may look at requests, as `settled` does for one who may create them."""
+    waiting.eventually(
+        lambda: not person.refused("GET", path(namespace, "resumes")),
+        lambda: person.refused("GET", path(namespace, "resumes")),
         homes.TIMEOUT,
     )
 
@@ -232,11 +252,7 @@ def test_a_developer_writes_requests_and_policies_but_no_status(team: Team) -> N
 
 def test_who_may_view_reads_and_asks_for_nothing(team: Team) -> None:
     viewer = team.user("view")
-    waiting.eventually(
-        lambda: not viewer.refused("GET", path(team.namespace, "resumes")),
-        lambda: viewer.refused("GET", path(team.namespace, "resumes")),
-        homes.TIMEOUT,
-    )
+    reads(viewer, team.namespace)
     for what in ("policies", "breakers"):
         assert not viewer.refused("GET", path(team.namespace, what))
     assert "cannot create" in viewer.asks(team.namespace)
@@ -263,25 +279,14 @@ def test_a_right_on_all_workflows_lets_ask_for_any(guarded: Team) -> None:
 
 def test_a_developer_without_a_right_on_workflows_is_refused_as_well(guarded: Team) -> None:
     developer = guarded.user("edit")
-    waiting.eventually(
-        lambda: not developer.refused("GET", path(guarded.namespace, "resumes")),
-        lambda: developer.refused("GET", path(guarded.namespace, "resumes")),
-        homes.TIMEOUT,
-    )
+    reads(developer, guarded.namespace)
     assert "needs the right to update it" in developer.asks(
         guarded.namespace, workflow_name="release"
     )
 
 
-def test_a_verb_of_its_own_gives_no_power_to_change_workflows(
-    built_helm: None,
-    cluster: client.Cluster,
-    kubeconfig_for: plugin.KubeconfigFor,
-    tmp_path: pathlib.Path,
-) -> None:
-    values = {"admissionPolicies": {"workflowRight": {"enabled": True, "verb": "resume"}}}
-    with _team(cluster, kubeconfig_for, tmp_path, values) as made:
-        in_force(made)
+def test_a_verb_of_its_own_gives_no_power_to_change_workflows(make: Make) -> None:
+    with make(workflowRight={"enabled": True, "verb": "resume"}) as made:
         only = {"resources": ["workflows"], "verbs": ["resume"], "resourceNames": ["release"]}
         sensor = made.account(made.namespace, only)
         settled(sensor, made.namespace, workflow_name="release")
