@@ -11,13 +11,14 @@ import asyncio
 import collections
 import concurrent.futures
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
 
 from resumer.api.outcomes import Reason
 from tests.controlplane import client, launcher
-from tests.e2e.support import faults, rig, waiting, written
+from tests.e2e.support import faults, process, rig, waiting, written
 from tests.e2e.support import home as homes
 from tests.e2e.support.home import Home
 from tests.e2e.support.manifests import Json
@@ -267,9 +268,15 @@ def test_a_half_open_breaker_tries_one_of_a_hundred_and_then_lets_all_go(
 
 
 class Counting:
-    """Passes calls on after a while, and counts how many are under way at the same time."""
+    """Passes calls on after a while, and counts how many are under way at the same time.
+
+    Attributes:
+        let: set as soon as any may pass
+        most: how many were under way at the same time
+    """
 
     def __init__(self) -> None:
+        self.let = threading.Event()
         self.most = 0
         self._under_way = 0
 
@@ -277,10 +284,20 @@ class Counting:
         self._under_way += 1
         self.most = max(self.most, self._under_way)
         try:
-            await asyncio.sleep(0.05)
+            await asyncio.to_thread(self.let.wait)
+            await asyncio.sleep(0.01)
             return await call.forward()
         finally:
             self._under_way -= 1
+
+
+def knows(operator: process.Operator, requests: int) -> None:
+    """Returns as soon as an operator has so many unfinished requests in mind."""
+
+    def known() -> float:
+        return operator.metric("resumer_known_objects", kind="requests")
+
+    waiting.eventually(lambda: known() >= requests, lambda: f"{known():g} known")
 
 
 def test_what_is_new_passes_what_piled_up_while_the_operator_was_down(plant: Rig) -> None:
@@ -300,11 +317,15 @@ def test_what_is_new_passes_what_piled_up_while_the_operator_was_down(plant: Rig
             plant.proxy.on("PATCH", rf"/workflows/{stage}-", counting, times=None),
             plant.proxy.on("PATCH", rf"/workflowresumes/{stage}-", counting, times=None),
         ):
-            plant.start()
+            operator = plant.start()
             for name in new:
                 plant.home.ask(request(plant, stage, name))
+            # How quickly they were asked for is not what is looked at.
+            knows(operator, DOWNTIME + len(new))
+            counting.let.set()
             each_opened_once(plant, [*names, *new])
     finally:
+        counting.let.set()
         plant.stop()
         plant.options = before
         plant.start()
