@@ -10,7 +10,7 @@ import json
 import pathlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tests.bench import (
     api,
@@ -34,6 +34,7 @@ _ERRORS = (
     build.BuildFailed,
     contenders.ContenderFailed,
     driver.PassFailed,
+    failover.FailoverFailed,
     soak.SoakFailed,
     mass.NotTaken,
     launcher.StartFailed,
@@ -42,50 +43,40 @@ _ERRORS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure as the command line says, and print what was found.
+    """Measure as the command line says, print what was found, and write it to a file.
 
     Returns:
-        the exit code: 0 when everything was measured, whatever the figures are
+        the exit code: 0 when everything was measured, whatever the figures are, and no promise was
+        found broken; 130 when the user has stopped it
     """
     options = _parser().parse_args(arguments)
-    if options.faults:
-        return _soak(options)
-    if options.failover:
-        return _failover(options)
-    if options.scale or options.leak:
-        return _of_one_operator(options)
-    plan = measuring.QUICK if options.quick else measuring.FULL
-    if options.events:
-        plan = dataclasses.replace(plan, contenders=events.CONTENDERS, nodes=(2,))
-    chosen = {
-        field.name: getattr(options, field.name)
-        for field in dataclasses.fields(plan)
-        if getattr(options, field.name, None) is not None
-    }
-    plan = dataclasses.replace(plan, **chosen)
+    about = machine.describe()
+    print(about, flush=True)
     try:
-        results, about = _measure(plan, options.against)
+        with tempfile.TemporaryDirectory(prefix="resumer-bench-") as scratch:
+            found, kept = _section(options)(options, pathlib.Path(scratch))
     except _ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    print(report.table(results))
-    print()
-    print(_LEGEND)
-    if options.events:
-        print(_EVENTS_LEGEND.format(program=events.program()))
-    print(*report.verdicts(results), report.disturbance(results), sep="\n")
-    whole = {
-        **about,
-        "results": {
-            str(nodes): {name: dataclasses.asdict(one) for name, one in each.items()}
-            for nodes, each in results.items()
-        },
-    }
-    options.json.write_text(f"{json.dumps(whole, indent=2)}\n")
+    options.json.write_text(f"{json.dumps({'machine': about, **found}, indent=2)}\n")
     print(f"written to {options.json}")
-    return 0
+    return 0 if kept else 1
+
+
+_Section = Callable[[argparse.Namespace, pathlib.Path], tuple[dict[str, object], bool]]
+"""Prints its tables; returns its part of the JSON, and whether every promise was kept."""
+
+
+def _section(options: argparse.Namespace) -> _Section:
+    if options.faults:
+        return _soak
+    if options.failover:
+        return _failover
+    if options.scale:
+        return _scale
+    return _leak if options.leak else _compare
 
 
 _LEGEND = """\
@@ -106,98 +97,78 @@ Times are from the posting of the webhook; CPU is the operator's, or the Sensor'
 """
 
 
-def _measure(
-    plan: measuring.Plan, against: pathlib.Path | None
-) -> tuple[measuring.Results, dict[str, object]]:
-    about: dict[str, object] = {
-        "machine": machine.describe(),
-        "versions": {
-            "argo-workflows": components.ARGO_VERSION,
-            **{
-                name: importlib.metadata.version(name)
-                for name in ("resumer", "kopf", "aiohttp", "pydantic")
-            },
+def _compare(options: argparse.Namespace, folder: pathlib.Path) -> tuple[dict[str, object], bool]:
+    """The contenders, in turns."""
+    plan = measuring.QUICK if options.quick else measuring.FULL
+    if options.events:
+        plan = dataclasses.replace(plan, contenders=events.CONTENDERS, nodes=(2,))
+    chosen = {
+        field.name: getattr(options, field.name)
+        for field in dataclasses.fields(plan)
+        if getattr(options, field.name, None) is not None
+    }
+    plan = dataclasses.replace(plan, **chosen)
+    versions = {
+        "argo-workflows": components.ARGO_VERSION,
+        **{
+            name: importlib.metadata.version(name)
+            for name in ("resumer", "kopf", "aiohttp", "pydantic")
         },
+    }
+    print(versions, flush=True)
+    with launcher.start(argo=False) as plane:
+        results = asyncio.run(measuring.run(plane, plan, folder, against=options.against, say=_say))
+    print(report.table(results), "", _LEGEND, sep="\n")
+    if options.events:
+        print(_EVENTS_LEGEND.format(program=events.program()))
+    print(*report.verdicts(results), report.disturbance(results), sep="\n")
+    of_size = {
+        str(nodes): {name: dataclasses.asdict(one) for name, one in each.items()}
+        for nodes, each in results.items()
+    }
+    return {
+        "versions": versions,
         "plan": dataclasses.asdict(plan),
         "argo-controller": "not running",
-    }
-    print(f"{about['machine']}\n{about['versions']}", flush=True)
-    with (
-        tempfile.TemporaryDirectory(prefix="resumer-bench-") as scratch,
-        launcher.start(argo=False) as plane,
-    ):
-        results = asyncio.run(
-            measuring.run(plane, plan, pathlib.Path(scratch), against=against, say=_say)
-        )
-    return results, about
+        "results": of_size,
+    }, True
 
 
-def _soak(options: argparse.Namespace) -> int:
-    """The fault counts; the exit code is 0 only if every promise was kept."""
+def _soak(options: argparse.Namespace, folder: pathlib.Path) -> tuple[dict[str, object], bool]:
+    """The fault counts."""
     plan = soak.QUICK if options.quick else soak.FULL
     if options.resumes:
         plan = dataclasses.replace(plan, resumes=options.resumes)
-    try:
-        with (
-            tempfile.TemporaryDirectory(prefix="resumer-bench-") as scratch,
-            launcher.start() as plane,
-        ):
-            count = soak.run(plane, plan, pathlib.Path(scratch), say=_say)
-    except _ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with launcher.start() as plane:
+        count = soak.run(plane, plan, folder, say=_say)
     print(soak.table(count))
-    whole = {
-        "machine": machine.describe(),
-        "plan": dataclasses.asdict(plan),
-        "faults": dataclasses.asdict(count),
-    }
-    options.json.write_text(f"{json.dumps(whole, indent=2)}\n")
-    print(f"written to {options.json}")
-    return 0 if count.clean else 1
+    return {"plan": dataclasses.asdict(plan), "faults": dataclasses.asdict(count)}, count.clean
 
 
-def _of_one_operator(options: argparse.Namespace) -> int:
-    """The sections that look at one operator, beside nothing else."""
-    found: list[growth.Figures] | list[leak.Sample]
-    try:
-        with tempfile.TemporaryDirectory(prefix="resumer-bench-") as scratch:
-            folder = pathlib.Path(scratch)
-            if options.scale:
-                with scale.plane() as plane:
-                    found = sizes = asyncio.run(
-                        scale.run(
-                            plane, options.scale, folder, resumes=options.resumes or 50, say=_say
-                        )
-                    )
-                print(growth.table(sizes), growth.LEGEND, *growth.verdicts(sizes), sep="\n")
-            else:
-                with launcher.start(argo=False) as plane:
-                    found = samples = asyncio.run(leak.run(plane, options.leak, folder, say=_say))
-                print(leak.table(samples), leak.verdict(samples), sep="\n")
-    except _ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    whole = {"machine": machine.describe(), "found": [dataclasses.asdict(one) for one in found]}
-    options.json.write_text(f"{json.dumps(whole, indent=2)}\n")
-    print(f"written to {options.json}")
-    return 0
+def _scale(options: argparse.Namespace, folder: pathlib.Path) -> tuple[dict[str, object], bool]:
+    """What it takes when many wait."""
+    with scale.plane() as plane:
+        found = asyncio.run(
+            scale.run(plane, options.scale, folder, resumes=options.resumes or 50, say=_say)
+        )
+    print(growth.table(found), growth.LEGEND, *growth.verdicts(found), sep="\n")
+    return {"found": [dataclasses.asdict(one) for one in found]}, True
 
 
-def _failover(options: argparse.Namespace) -> int:
+def _leak(options: argparse.Namespace, folder: pathlib.Path) -> tuple[dict[str, object], bool]:
+    """Whether anything stays behind of what has finished."""
+    with launcher.start(argo=False) as plane:
+        found = asyncio.run(leak.run(plane, options.leak, folder, say=_say))
+    print(leak.table(found), leak.verdict(found), sep="\n")
+    return {"found": [dataclasses.asdict(one) for one in found]}, True
+
+
+def _failover(options: argparse.Namespace, folder: pathlib.Path) -> tuple[dict[str, object], bool]:
     """How long nobody works when a leader ends."""
-    with (
-        tempfile.TemporaryDirectory(prefix="resumer-bench-") as scratch,
-        launcher.start(crds="minimal", argo=False) as plane,
-    ):
-        found = failover.run(plane, options.failover, pathlib.Path(scratch), say=_say)
+    with launcher.start(crds="minimal", argo=False) as plane:
+        found = failover.run(plane, options.failover, folder, say=_say)
     print(failover.table(found))
-    whole = {"machine": machine.describe(), "found": [dataclasses.asdict(one) for one in found]}
-    options.json.write_text(f"{json.dumps(whole, indent=2)}\n")
-    print(f"written to {options.json}")
-    return 0
+    return {"found": [dataclasses.asdict(one) for one in found]}, True
 
 
 def _say(text: str) -> None:

@@ -7,7 +7,6 @@ to the opened gate is what a user waits at worst.
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import pathlib
 import signal
@@ -16,15 +15,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tests import builders
 from tests.bench import report
 from tests.controlplane import client, launcher
 from tests.e2e.support import home as homes
-from tests.e2e.support import manifests, process
+from tests.e2e.support import process, written
 
 SIGNALS: Final = (signal.SIGKILL, signal.SIGTERM)
 _TIMEOUT = 60.0
 _POLL = 0.02
+
+
+class FailoverFailed(RuntimeError):
+    """Nobody led, or a gate was not opened, in time."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,8 +56,17 @@ def run(
         say: told how far it is
 
     Raises:
-        AssertionError: nobody led, or a gate was not opened, in time
+        FailoverFailed: nobody led, or a gate was not opened, in time
     """
+    try:
+        return _run(plane, rounds, folder, say)
+    except AssertionError as error:
+        raise FailoverFailed(str(error)) from error
+
+
+def _run(
+    plane: launcher.ControlPlane, rounds: int, folder: pathlib.Path, say: Callable[[str], None]
+) -> list[Round]:
     found: list[Round] = []
     with contextlib.ExitStack() as stack:
         cluster = stack.enter_context(contextlib.closing(client.Cluster(plane.kubeconfig)))
@@ -91,13 +102,10 @@ def _round(
     index: int,
 ) -> Round:
     name = f"failover-{index}"
-    body = copy.deepcopy(builders.at_review(name).labelled(task=name).build())
-    for field in ("uid", "resourceVersion", "creationTimestamp", "namespace"):
-        body["metadata"].pop(field, None)
-    home.cluster.create(body, home.namespace)
+    home.cluster.create(written.standing(name), home.namespace)
     leader.signal(number)
     began = time.monotonic()
-    home.ask(manifests.resume(name, name, task=name, event_type="failed-over"))
+    home.ask(written.asks(name))
     leads = opened = 0.0
     while not (leads and opened):
         now = time.monotonic() - began
