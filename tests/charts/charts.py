@@ -166,26 +166,28 @@ def pod(objects: Sequence[Json]) -> Json:
     return spec
 
 
+def variables(container: Json, pod_name: str, namespace: str) -> dict[str, str]:
+    """The variables of a container, as the kubelet resolves them for a pod."""
+    known = {"metadata.name": pod_name, "metadata.namespace": namespace}
+    return {
+        one["name"]: one["value"]
+        if "value" in one
+        else known[one["valueFrom"]["fieldRef"]["fieldPath"]]
+        for one in container["env"]
+    }
+
+
 def settings(objects: Sequence[Json]) -> Json:
     """What the operator makes of the options and variables of its container.
 
     Raises:
         AssertionError: it refuses them; the message holds what it said
     """
-    deployment, container = only(objects, "Deployment"), pod(objects)["containers"][0]
-    known = {
-        "metadata.name": "pod",
-        "metadata.namespace": deployment["metadata"]["namespace"],
-    }
-    variables = {
-        one["name"]: one["value"]
-        if "value" in one
-        else known[one["valueFrom"]["fieldRef"]["fieldPath"]]
-        for one in container["env"]
-    }
+    container = pod(objects)["containers"][0]
+    namespace = only(objects, "Deployment")["metadata"]["namespace"]
     answer = subprocess.run(
         [sys.executable, "-c", _TELL, *container["args"]],
-        env={"PATH": os.environ["PATH"], **variables},
+        env={"PATH": os.environ["PATH"], **variables(container, "pod", namespace)},
         capture_output=True,
         text=True,
         check=False,
@@ -194,5 +196,5 @@ def settings(objects: Sequence[Json]) -> Json:
     assert answer.returncode == 0, answer.stderr
     found: Json = json.loads(answer.stdout)
     # Without a value it is the pod's own.
-    found["leader_elect_namespace"] = found["leader_elect_namespace"] or known["metadata.namespace"]
+    found["leader_elect_namespace"] = found["leader_elect_namespace"] or namespace
     return found

@@ -25,7 +25,7 @@ from tests.charts import charts, people
 from tests.charts.charts import Json
 from tests.controlplane import client
 from tests.e2e.support import home as homes
-from tests.e2e.support import manifests, process
+from tests.e2e.support import kustomize, manifests, process
 from tests.e2e.support.home import Home
 
 pytestmark = pytest.mark.timeout(300)
@@ -35,7 +35,7 @@ JAIL = pathlib.Path(__file__).with_name("jail.sh")
 ANYBODY = "1000970000"
 """A user as OpenShift gives one to a namespace: none that an image could know."""
 
-_NAMES = {"metadata.name": "resumer-0"}
+POD = "resumer-0"
 
 
 def instructions() -> Iterator[tuple[str, str]]:
@@ -77,13 +77,7 @@ def test_all_that_runs_in_the_image_is_pinned_by_hash() -> None:
 def pod_in(cluster: client.Cluster, folder: pathlib.Path, namespace: str) -> Json:
     """Installs for a namespace with kustomize; returns the operator's container."""
     overlay = charts.ROOT / "deploy" / "overlays" / "namespace-install"
-    document = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "namespace": namespace,
-        "resources": [os.path.relpath(overlay, folder.resolve())],
-    }
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(document))
+    kustomize.on_top(folder, overlay, namespace=namespace)
     cluster.kubectl("apply", "--server-side", "-k", str(folder))
     deployment = cluster.get("apps/v1/Deployment", "resumer", namespace)
     container: Json = deployment["spec"]["template"]["spec"]["containers"][0]
@@ -109,14 +103,6 @@ def account_in(cluster: client.Cluster, folder: pathlib.Path, namespace: str) ->
     return {"KUBERNETES_SERVICE_HOST": str(url.hostname), "KUBERNETES_SERVICE_PORT": str(url.port)}
 
 
-def variables_of(container: Json, namespace: str) -> dict[str, str]:
-    """The variables of a container, as the kubelet resolves them."""
-    known = {**_NAMES, "metadata.namespace": namespace}
-    return {
-        one["name"]: known[one["valueFrom"]["fieldRef"]["fieldPath"]] for one in container["env"]
-    }
-
-
 def test_the_operator_of_a_namespace_needs_no_disk_no_home_and_no_certain_user(
     cluster: client.Cluster, tmp_path: pathlib.Path
 ) -> None:
@@ -129,7 +115,7 @@ def test_the_operator_of_a_namespace_needs_no_disk_no_home_and_no_certain_user(
             "PATH": os.environ["PATH"],
             "PYTHONDONTWRITEBYTECODE": "1",
             **account_in(cluster, tmp_path, home.namespace),
-            **variables_of(container, home.namespace),
+            **charts.variables(container, POD, home.namespace),
         }
         # The last one wins: the shipped port may be taken on this machine.
         options = [*container["args"], "--metrics-port=0"]
@@ -160,6 +146,6 @@ def works(home: Home, operator: process.Operator) -> None:
     home.ask(manifests.resume("jailed"))
     home.resumed("jailed")
     lease = home.cluster.get("coordination.k8s.io/v1/Lease", "resumer", home.namespace)
-    assert lease["spec"]["holderIdentity"].startswith(_NAMES["metadata.name"])
+    assert lease["spec"]["holderIdentity"].startswith(POD)
     assert operator.get("/readyz")[0] == 200
     assert operator.stop() == 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
-import subprocess
+import tempfile
 from collections.abc import Sequence
-from typing import Any
 
 import kubernetes_validate
 import pytest
@@ -15,12 +15,14 @@ import yaml
 import resumer
 from tests.charts import charts
 from tests.charts.charts import Json
-from tests.controlplane import client, toolchain
+from tests.controlplane import client
 from tests.e2e.support import home as homes
+from tests.e2e.support import kustomize
 
 pytestmark = pytest.mark.timeout(300)
 
 DEPLOY = charts.ROOT / "deploy"
+OVERLAYS = DEPLOY / "overlays"
 
 RBAC = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
 OTHERS = ("Service", "PodDisruptionBudget", "NetworkPolicy")
@@ -41,39 +43,24 @@ CHART: dict[str, tuple[str, Json]] = {
 """For each overlay the namespace and the values that come to the same."""
 
 
-def built(folder: pathlib.Path) -> list[Json]:
-    """What kustomize makes of a folder."""
-    answer = subprocess.run(
-        [str(toolchain.kubectl()), "kustomize", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert answer.returncode == 0, answer.stderr
-    return list(charts.documents(answer.stdout))
+@functools.cache
+def of_kustomize(overlay: str) -> Sequence[Json]:
+    """What kustomize makes of an overlay, with all that is optional."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch)
+        policy = os.path.relpath(DEPLOY / "components" / "network-policy", folder.resolve())
+        fields = {"namespace": CHART[overlay][0], "components": [policy]}
+        return kustomize.kustomized(kustomize.on_top(folder, OVERLAYS / overlay, **fields))
 
 
-def on_top(folder: pathlib.Path, overlay: str, **fields: Any) -> pathlib.Path:
-    """A user's own kustomization on top of an overlay."""
-    resource = os.path.relpath(DEPLOY / "overlays" / overlay, folder.resolve())
-    document = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": [resource],
-        **fields,
-    }
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(document))
-    return folder
+@functools.cache
+def as_shipped(overlay: str) -> Sequence[Json]:
+    """What kustomize makes of an overlay as it comes."""
+    return kustomize.kustomized(OVERLAYS / overlay)
 
 
-def with_network_policy(folder: pathlib.Path, overlay: str, namespace: str) -> list[Json]:
-    """An overlay with all that is optional."""
-    policy = os.path.relpath(DEPLOY / "components" / "network-policy", folder.resolve())
-    return built(on_top(folder, overlay, namespace=namespace, components=[policy]))
-
-
-def of_chart(overlay: str) -> list[Json]:
+@functools.cache
+def of_chart(overlay: str) -> Sequence[Json]:
     """What the chart makes of the values that come to the same as an overlay."""
     namespace, values = CHART[overlay]
     named = {"fullnameOverride": "resumer", **values}
@@ -109,19 +96,15 @@ def without_options(objects: Sequence[Json]) -> Json:
 
 
 @pytest.mark.parametrize("overlay", CHART)
-def test_kustomize_gives_the_rights_that_the_chart_gives(
-    overlay: str, tmp_path: pathlib.Path
-) -> None:
-    namespace = CHART[overlay][0]
-    found = every(with_network_policy(tmp_path, overlay, namespace), RBAC)
+def test_kustomize_gives_the_rights_that_the_chart_gives(overlay: str) -> None:
+    found = every(of_kustomize(overlay), RBAC)
     assert found == every(of_chart(overlay), RBAC)
     assert found
 
 
 @pytest.mark.parametrize("overlay", CHART)
-def test_kustomize_makes_the_pod_that_the_chart_makes(overlay: str, tmp_path: pathlib.Path) -> None:
-    namespace = CHART[overlay][0]
-    kustomized, of_helm = with_network_policy(tmp_path, overlay, namespace), of_chart(overlay)
+def test_kustomize_makes_the_pod_that_the_chart_makes(overlay: str) -> None:
+    kustomized, of_helm = of_kustomize(overlay), of_chart(overlay)
     assert charts.settings(kustomized) == charts.settings(of_helm)
     assert without_options(kustomized) == without_options(of_helm)
     ours, theirs = (charts.only(each, "Deployment") for each in (kustomized, of_helm))
@@ -132,20 +115,20 @@ def test_kustomize_makes_the_pod_that_the_chart_makes(overlay: str, tmp_path: pa
 
 def test_kustomize_installs_the_definitions_of_the_project() -> None:
     source = [yaml.safe_load(file.read_text()) for file in (charts.ROOT / "crds").glob("*.yaml")]
-    found = built(DEPLOY / "overlays" / "cluster-install")
+    found = as_shipped("cluster-install")
     kind = "CustomResourceDefinition"
     assert {one["metadata"]["name"]: one for one in charts.of_kind(found, kind)} == {
         one["metadata"]["name"]: one for one in source
     }
-    assert not charts.of_kind(built(DEPLOY / "overlays" / "namespace-install"), kind)
+    assert not charts.of_kind(as_shipped("namespace-install"), kind)
 
 
 @pytest.mark.parametrize("version", ["1.32", "1.37"])
 @pytest.mark.parametrize("overlay", CHART)
 def test_every_object_is_one_of_kubernetes_without_a_field_too_many(
-    overlay: str, version: str, tmp_path: pathlib.Path
+    overlay: str, version: str
 ) -> None:
-    for one in with_network_policy(tmp_path, overlay, CHART[overlay][0]):
+    for one in of_kustomize(overlay):
         if one["kind"] != "CustomResourceDefinition":
             kubernetes_validate.validate(one, version, strict=True)
 
@@ -155,7 +138,9 @@ def test_an_overlay_goes_into_the_namespace_and_takes_the_image_of_its_user(
 ) -> None:
     images = [{"name": "resumer", "newName": "registry.example.com/resumer", "newTag": "1"}]
     with homes.new(cluster) as home:
-        folder = on_top(tmp_path, "namespace-install", namespace=home.namespace, images=images)
+        folder = kustomize.on_top(
+            tmp_path, OVERLAYS / "namespace-install", namespace=home.namespace, images=images
+        )
         cluster.kubectl("apply", "--server-side", "-k", str(folder))
         made = cluster.get("apps/v1/Deployment", "resumer", home.namespace)
         container = made["spec"]["template"]["spec"]["containers"][0]
@@ -165,11 +150,7 @@ def test_an_overlay_goes_into_the_namespace_and_takes_the_image_of_its_user(
 
 
 def test_the_api_server_takes_what_is_of_the_cluster(cluster: client.Cluster) -> None:
-    wide = [
-        one
-        for one in built(DEPLOY / "overlays" / "cluster-install")
-        if "namespace" not in one["metadata"]
-    ]
+    wide = [one for one in as_shipped("cluster-install") if "namespace" not in one["metadata"]]
     text = yaml.safe_dump_all(wide)
     dry = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-")
     told = cluster.kubectl(*dry, input=text)
@@ -178,5 +159,5 @@ def test_the_api_server_takes_what_is_of_the_cluster(cluster: client.Cluster) ->
 
 def test_the_version_is_the_same_everywhere() -> None:
     chart = yaml.safe_load((charts.CHART / "Chart.yaml").read_text())
-    image = charts.pod(built(DEPLOY / "overlays" / "cluster-install"))["containers"][0]["image"]
+    image = charts.pod(as_shipped("cluster-install"))["containers"][0]["image"]
     assert (chart["appVersion"], image) == (resumer.__version__, f"resumer:{resumer.__version__}")

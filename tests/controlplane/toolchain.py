@@ -6,6 +6,7 @@ cache and not into the environment which runs this.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import pathlib
@@ -90,6 +91,7 @@ def _go_version(path: str) -> tuple[int, ...]:
     return _numbers(re.search(r"\bgo(\d+(?:\.\d+)+)", answer.stdout))
 
 
+@functools.cache
 def _kubectl_version(path: str) -> tuple[int, ...]:
     answer = subprocess.run(
         [path, "version", "--client"], capture_output=True, text=True, check=False

@@ -17,7 +17,6 @@ import os
 import pathlib
 import shutil
 import signal
-import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,9 +24,9 @@ from typing import Any
 
 import yaml
 
-from tests.controlplane import build, certs, client, components, processes, supervised, toolchain
+from tests.controlplane import build, certs, client, components, processes, supervised
 from tests.e2e.support import home as homes
-from tests.e2e.support import pages, waiting
+from tests.e2e.support import kustomize, pages, waiting
 from tests.e2e.support.home import Home
 from tests.e2e.support.manifests import Json
 
@@ -401,14 +400,7 @@ def shipped(namespace: str, values: Mapping[str, str], *, also: Sequence[str] = 
         _change(folder / "kustomization.yaml", lambda own: own.update(namespace=namespace))
         _change(folder / "kustomization.yaml", lambda own: own["components"].extend(also))
         _change(folder / "values.yaml", lambda own: own["data"].update(values))
-        made = subprocess.run(
-            [str(toolchain.kubectl()), "kustomize", str(folder)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert made.returncode == 0, made.stderr
-    return list(yaml.safe_load_all(made.stdout))
+        return kustomize.kustomized(folder)
 
 
 def _install_crds(cluster: client.Cluster, folder: pathlib.Path) -> None:
