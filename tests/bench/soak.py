@@ -50,22 +50,6 @@ _KNOWN = {*_TERMINAL, "Waiting", "BackingOff", "CircuitOpen"}
 
 _Read = TypeVar("_Read")
 
-_FAULTS: Mapping[str, faults.Fault] = {
-    "409 conflict": faults.answer(409),
-    "422 invalid": faults.answer(422),
-    "429 with Retry-After": faults.answer(429, retry_after=1),
-    "500": faults.answer(500),
-    "503": faults.answer(503),
-    "504": faults.answer(504),
-    "connection closed before the call": faults.drop_before,
-    "connection reset before the call": faults.reset_before,
-    "answer lost after the call": faults.drop_after,
-    "connection reset after the call": faults.reset_after,
-    "garbage in place of the answer": faults.garble_after,
-    "504 in place of the answer": faults.answer_after(504),
-    "half a second late": faults.delay(0.5),
-}
-
 
 class SoakFailed(RuntimeError):
     """The soak could not be carried out; what it would have found is not known."""
@@ -145,9 +129,9 @@ class _Lottery:
     async def __call__(self, call: faults.Call) -> faults.Reply | None:
         if self._chance.random() >= self._share:
             return await call.forward()
-        kind = self._chance.choice(sorted(_FAULTS))
+        kind = self._chance.choice(sorted(faults.KINDS))
         self.drawn[kind] += 1
-        return await _FAULTS[kind](call)
+        return await faults.KINDS[kind](call)
 
 
 def run(
@@ -261,7 +245,7 @@ class _Soak:
         lost, doubled, wrong = len(left), 0, 0
         for body in found:
             name = body["metadata"]["name"]
-            gate = homes.node(body, rig.TWO_GATES[0])
+            gate = homes.node(body, manifests.TWO_GATES[0])
             openers = _SIGNED.findall(gate.get("message", ""))
             written = [one for one in plant.writes(name) if one.took_effect]
             lost += gate["phase"] != "Succeeded"

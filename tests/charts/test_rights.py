@@ -99,17 +99,9 @@ def play(home: Home, between: proxy.Proxy) -> None:
     quick = {"strategy": "Fixed", "baseSeconds": 0.5, "jitter": "None", "maxAttempts": 1}
     stage = {"name": STAGE, "eventTypes": [STAGE], "retry": quick}
     stage["circuitBreaker"] = {"failureThreshold": 1, "openSeconds": 1}
-    home.ask(manifests.policy("play", stage, matches={"policy": "play"}))
-    home.cluster.wait_for(
-        homes.POLICY,
-        "play",
-        home.namespace,
-        lambda body: body.get("status", {}).get("observedGeneration"),
-        homes.TIMEOUT,
-        describe="taken in",
-    )
+    home.govern(manifests.policy("play", stage, matches={"policy": "play"}))
     # A gate is opened, and the event comes once more.
-    home.submit(two_gates("plain", "1"))
+    home.submit(manifests.two_gates("plain", "1"))
     home.ask(manifests.resume("plain", task="1"))
     home.resumed("plain")
     home.ask(manifests.resume("plain-again", task="1"))
@@ -125,7 +117,7 @@ def play(home: Home, between: proxy.Proxy) -> None:
     home.cluster.delete(homes.WORKFLOW, "late", home.namespace)
     home.came_to("twice", Reason.WORKFLOW_NOT_FOUND)
     # The answer to a write is lost: it has to look what became of it.
-    home.submit(two_gates("lost", "4"))
+    home.submit(manifests.two_gates("lost", "4"))
     with between.on("PATCH", "/workflows/lost$", faults.answer_after(503)):
         home.ask(manifests.resume("lost", "lost", task="4"))
         home.resumed("lost")
@@ -140,12 +132,12 @@ def play(home: Home, between: proxy.Proxy) -> None:
         lambda: "the watch is not back",
         homes.TIMEOUT,
     )
-    home.submit(two_gates("gap", "5"))
+    home.submit(manifests.two_gates("gap", "5"))
     home.resumed("gap")
     between.thaw()
     # A stage whose writes fail: its breaker opens, and closes by a probe.
     for name in ("sick-fails", "sick-probe"):
-        home.submit(two_gates(name, name, stage=STAGE, labels={"policy": "play"}))
+        home.submit(manifests.two_gates(name, name, stage=STAGE, labels={"policy": "play"}))
     # Somebody else writes the breaker at the same time: it is read anew.
     with (
         between.on("PATCH", "/workflows/sick-fails$", faults.answer(503)),
@@ -165,15 +157,6 @@ def nap() -> Json:
 def sick(name: str) -> Json:
     """A request for the stage whose writes fail."""
     return manifests.resume(name, task=name, event_type=STAGE, policyName="play")
-
-
-def two_gates(
-    name: str, task: str, *, stage: str | None = manifests.PR_CREATED, **more: Json
-) -> Json:
-    """A Workflow that still runs after its first gate."""
-    first, second = manifests.step("first", "gate"), manifests.step("second", "gate")
-    main = manifests.steps(first, second)
-    return manifests.workflow(name, main, manifests.gate(), task=task, stage=stage, **more)
 
 
 def run(made: plane.Plane, objects: Sequence[Json], home: Home, folder: pathlib.Path) -> str:

@@ -43,19 +43,9 @@ def reasons(home: Home, task: str, count: int) -> collections.Counter[str]:
         time.sleep(0.2)
 
 
-def two_gates(name: str, task: str) -> Json:
-    """A workflow that could be advanced once too often."""
-    return manifests.workflow(
-        name,
-        manifests.steps(step("first", "gate"), step("second", "gate")),
-        manifests.gate(),
-        task=task,
-    )
-
-
 def before(home: Home, name: str, task: str) -> None:
     """The gate is open when the requests come."""
-    home.submit(two_gates(name, task))
+    home.submit(manifests.two_gates(name, task))
     ask_at_once(home, [manifests.resume(f"{name}-{n}", task=task) for n in range(MANY)])
 
 
@@ -65,7 +55,7 @@ def afterwards(home: Home, name: str, task: str) -> None:
     ask_at_once(home, requests)
     for request in requests:
         home.came_to(request["metadata"]["name"], Reason.WORKFLOW_NOT_FOUND)
-    home.cluster.create(two_gates(name, task), home.namespace)
+    home.cluster.create(manifests.two_gates(name, task), home.namespace)
 
 
 @pytest.mark.parametrize("order", [before, afterwards], ids=["gate-first", "requests-first"])
@@ -84,7 +74,7 @@ def test_of_a_hundred_requests_for_one_gate_one_opens_it(
 def test_the_gates_of_twenty_workflows_open_at_once_each_for_its_own_request(home: Home) -> None:
     names = [f"twenty-{number}" for number in range(20)]
     for name in names:
-        home.cluster.create(two_gates(name, name), home.namespace)
+        home.cluster.create(manifests.two_gates(name, name), home.namespace)
     for name in names:
         home.at_gate(name, "first")
     ask_at_once(home, [manifests.resume(name, task=name) for name in names])
@@ -142,7 +132,7 @@ def test_twenty_gates_of_one_workflow_open_at_once_each_for_its_own_request(home
 def test_a_workflow_created_anew_under_its_name_is_another_workflow(home: Home) -> None:
     """Its node ids are the same, and its gate is none that was opened before."""
     for turn in ("one", "two"):
-        home.submit(two_gates("again", "102"))
+        home.submit(manifests.two_gates("again", "102"))
         home.ask(manifests.resume(f"again-{turn}", task="102"))
         home.resumed(f"again-{turn}")
         home.at_gate("again", "second")
@@ -155,13 +145,13 @@ def test_a_workflow_created_anew_under_its_name_is_another_workflow(home: Home) 
 
 def test_a_copy_of_a_workflow_with_all_its_annotations_is_another_workflow(home: Home) -> None:
     """As `argo resubmit` makes it."""
-    home.submit(two_gates("original", "103"))
+    home.submit(manifests.two_gates("original", "103"))
     home.ask(manifests.resume("original", task="103"))
     home.resumed("original")
     annotations = home.workflow("original")["metadata"]["annotations"]
     home.cluster.delete(homes.WORKFLOW, "original", home.namespace)
     home.cluster.wait_gone(homes.WORKFLOW, "original", home.namespace, homes.TIMEOUT)
-    copied = two_gates("copy", "103")
+    copied = manifests.two_gates("copy", "103")
     copied["metadata"]["annotations"] = annotations
     home.submit(copied)
     home.ask(manifests.resume("copy", task="103"))

@@ -14,7 +14,7 @@ from resumer.api.outcomes import Reason
 from tests import github
 from tests.e2e.support import home as homes
 from tests.e2e.support import manifests, process
-from tests.e2e.support.home import POLICY, TIMEOUT, Home
+from tests.e2e.support.home import Home
 from tests.e2e.support.manifests import Json, step
 
 APPROVAL = "waiting-pr-approved"
@@ -45,15 +45,7 @@ def policy(home: Home, operator: process.Operator) -> None:
         defaults={"failOn": ["pr-closed"]},
         events={"taskIdSources": sources},
     )
-    home.ask(body)
-    home.cluster.wait_for(
-        POLICY,
-        "review",
-        home.namespace,
-        lambda found: found.get("status", {}).get("observedGeneration"),
-        TIMEOUT,
-        describe="taken in",
-    )
+    home.govern(body)
 
 
 def workflow(name: str, *templates: Json, task: str, **spec: Any) -> Json:
@@ -89,9 +81,7 @@ def test_the_workflow_ends_failed_and_everything_says_why(home: Home) -> None:
     assert labels["workflows.argoproj.io/action"] == "Stop"
     assert labels["workflows.argoproj.io/actor"] == "Codertocat"
     assert labels["current-stage"] == APPROVAL
-    told = home.cluster.list_all("events", home.namespace)
-    of_workflow = {one["reason"] for one in told if one["involvedObject"]["name"] == "closed"}
-    assert {"FailedByEvent", "FailedByRequest"} <= of_workflow
+    home.told("closed", "FailedByEvent", "FailedByRequest")
 
 
 def test_a_branch_for_a_failed_gate_runs_with_what_the_gate_was_given(home: Home) -> None:
@@ -167,17 +157,8 @@ def test_an_event_of_another_task_fails_nothing(home: Home) -> None:
 
 def test_a_pattern_that_re2_refuses_makes_the_policy_invalid_and_is_named(home: Home) -> None:
     sources = [{"from": "Title", "pattern": "(?=x)(y)"}]
-    home.ask(
-        manifests.policy("broken", matches={"flow": "broken"}, events={"taskIdSources": sources})
-    )
-    body = home.cluster.wait_for(
-        POLICY,
-        "broken",
-        home.namespace,
-        lambda found: found.get("status", {}).get("conditions"),
-        TIMEOUT,
-        describe="judged",
-    )
-    valid = next(one for one in body["status"]["conditions"] if one["type"] == "Valid")
+    body = manifests.policy("broken", matches={"flow": "broken"}, events={"taskIdSources": sources})
+    status = home.govern(body)
+    valid = next(one for one in status["conditions"] if one["type"] == "Valid")
     assert (valid["status"], valid["reason"]) == ("False", "PolicyInvalid")
     assert "spec.events.taskIdSources[0].pattern: '(?=x)(y)' is not a pattern" in valid["message"]

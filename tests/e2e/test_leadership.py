@@ -128,7 +128,7 @@ class Crew:
     def submit(self, *names: str) -> None:
         """Workflows, each at the first of two gates."""
         for name in names:
-            self.home.cluster.create(two_gates(name), self.home.namespace)
+            self.home.cluster.create(manifests.two_gates(name, name), self.home.namespace)
         for name in names:
             self.home.at_gate(name, "first")
 
@@ -164,16 +164,6 @@ def crew(home: Home, tmp_path: pathlib.Path) -> Iterator[Crew]:
     with contextlib.ExitStack() as stack:
         seen = stack.enter_context(history.watching(home.cluster, home.namespace))
         yield Crew(home, tmp_path, stack, seen)
-
-
-def two_gates(name: str) -> manifests.Json:
-    """A Workflow with a gate behind its gate, which tells of a resume too many."""
-    return manifests.workflow(
-        name,
-        manifests.steps(manifests.step("first", "gate"), manifests.step("second", "gate")),
-        manifests.gate("gate"),
-        task=name,
-    )
 
 
 def both_go_on(leader: Replica, follower: Replica) -> None:

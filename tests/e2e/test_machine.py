@@ -19,7 +19,7 @@ import pytest
 from hypothesis import stateful
 from hypothesis import strategies as st
 
-from tests.e2e.support import machine, rig
+from tests.e2e.support import faults, machine, rig
 from tests.e2e.support.home import Home
 from tests.e2e.support.machine import Shape
 from tests.e2e.support.rig import Rig
@@ -32,7 +32,7 @@ TASKS = ("a", "b", "c")
 OF_TASKS = st.sampled_from(TASKS)
 OF_STAGES = st.sampled_from(machine.STAGES)
 CALLS = st.sampled_from(("workflow", "status"))
-FAULTS = st.sampled_from(sorted(machine.FAULTS))
+FAULTS = st.sampled_from(sorted(faults.KINDS))
 TIMES = st.integers(1, 3)
 MOMENTS = st.sampled_from((0.0, 0.05, 0.3, 1.0))
 INDICES = st.integers(0, 20)

@@ -26,16 +26,6 @@ def operator_options() -> Sequence[str]:
     return ("--cleanup-interval", SWEEP)
 
 
-def two_gates(name: str, task: str, **fields: str) -> Json:
-    """A workflow that still runs after its first gate."""
-    return manifests.workflow(
-        name,
-        manifests.steps(step("first", "gate"), step("second", "gate")),
-        manifests.gate(),
-        task=task,
-    )
-
-
 def eventually(look: Callable[[], object], wanted: object) -> None:
     """Return as soon as a look shows what is wanted.
 
@@ -60,7 +50,7 @@ def of_two(name: str, calls: Sequence[Call]) -> Sequence[Call]:
 def test_a_resume_costs_two_writes_and_no_read(
     home: Home, operator: Operator, audit_log: pathlib.Path
 ) -> None:
-    home.submit(two_gates("cheap", "111"))
+    home.submit(manifests.two_gates("cheap", "111"))
     before = audit.calls(audit_log, home.namespace)
     home.ask(
         manifests.resume(
@@ -90,7 +80,7 @@ def test_a_resume_costs_two_writes_and_no_read(
 def test_a_finished_request_that_is_seen_again_costs_nothing(
     home: Home, operator: Operator, audit_log: pathlib.Path
 ) -> None:
-    home.submit(two_gates("settled", "112"))
+    home.submit(manifests.two_gates("settled", "112"))
     home.ask(manifests.resume("settled", task="112"))
     home.resumed("settled")
     note = {"metadata": {"annotations": {"example.com/note": "seen again"}}}
@@ -133,7 +123,7 @@ def test_its_probes_answer_and_its_metrics_count(home: Home, operator: Operator)
     assert operator.get("/nothing")[0] == 404
     labels = {"stage": manifests.PR_CREATED, "outcome": "Resumed", "reason": "GateOpened"}
     before = operator.metric("resumer_requests_total", **labels)
-    home.submit(two_gates("counted", "115"))
+    home.submit(manifests.two_gates("counted", "115"))
     home.ask(manifests.resume("counted", task="115"))
     home.resumed("counted")
     home.ask(manifests.resume("counted-not", task="115", policyName="none"))
@@ -149,7 +139,7 @@ def test_its_probes_answer_and_its_metrics_count(home: Home, operator: Operator)
 
 
 def test_its_log_follows_a_request_by_one_correlation_id(home: Home, operator: Operator) -> None:
-    home.submit(two_gates("traced", "116"))
+    home.submit(manifests.two_gates("traced", "116"))
     delivery = {"headers": {"X-GitHub-Delivery": ["72d3162e-cc78-11e3-81ab-4c9367dc0958"]}}
     home.ask(
         manifests.resume("traced", task="116", event={"body": {"action": "opened"}, **delivery})
@@ -169,7 +159,7 @@ def test_its_log_follows_a_request_by_one_correlation_id(home: Home, operator: O
 def test_kubectl_describe_shows_what_happened_on_both_objects(
     home: Home, operator: Operator
 ) -> None:
-    home.submit(two_gates("told", "117"))
+    home.submit(manifests.two_gates("told", "117"))
     home.ask(manifests.resume("told", task="117"))
     home.resumed("told")
     for kind, reason, words in (
@@ -204,8 +194,8 @@ def test_what_happened_while_it_was_away_is_made_up_for(
             home.ask(manifests.resume("waits", task="1"), manifests.resume("gone", task="2"))
             home.came_to("waits", Reason.WORKFLOW_NOT_FOUND)
             home.came_to("gone", Reason.WORKFLOW_NOT_FOUND)
-        home.submit(two_gates("one", "1"))
-        home.submit(two_gates("three", "3"))
+        home.submit(manifests.two_gates("one", "1"))
+        home.submit(manifests.two_gates("three", "3"))
         home.ask(manifests.resume("missed", task="3"))
         home.cluster.delete(homes.RESUME, "gone", home.namespace)
         with process.running(cluster.kubeconfig, log, [home.namespace]) as again:
@@ -266,7 +256,7 @@ def test_without_the_right_to_patch_workflows_a_request_fails_and_says_so(
         user = f"reader-{home.namespace}"
         home.ask(*role(home.namespace, user))
         log = tmp_path / "operator.log"
-        before = home.submit(two_gates("closed", "1"))
+        before = home.submit(manifests.two_gates("closed", "1"))
         with process.running(kubeconfig_for(user, []), log, [home.namespace]):
             home.ask(manifests.resume("closed", task="1"))
             status = home.came_to("closed", Reason.FORBIDDEN)

@@ -43,19 +43,8 @@ def untouched(home: Home) -> Json:
     )
 
 
-def two_gates(name: str, task: str, first: Json | None = None) -> Json:
-    """A workflow that waits at `first`, and once that is open at `second`."""
-    return manifests.workflow(
-        name,
-        manifests.steps(manifests.step("first", "first"), manifests.step("second", "second")),
-        first or manifests.gate("first"),
-        manifests.gate("second"),
-        task=task,
-    )
-
-
 def test_a_request_that_opened_its_gate_says_which_and_the_workflow_says_who(home: Home) -> None:
-    before = home.submit(two_gates("opened", "30"))
+    before = home.submit(manifests.two_gates("opened", "30"))
     request = manifests.resume(
         "opened",
         task="30",
@@ -100,7 +89,7 @@ def test_a_request_that_opened_its_gate_says_which_and_the_workflow_says_who(hom
 
 
 def test_the_next_request_for_the_stage_says_that_it_was_resumed_and_by_whom(home: Home) -> None:
-    home.submit(two_gates("twice", "32"))
+    home.submit(manifests.two_gates("twice", "32"))
     home.ask(manifests.resume("twice-a", task="32"))
     home.resumed("twice-a")
     home.at_gate("twice", "second")
@@ -116,7 +105,7 @@ def test_the_next_request_for_the_stage_says_that_it_was_resumed_and_by_whom(hom
 def test_a_gate_that_a_person_opened_with_argo_is_already_resumed_by_that_person(
     home: Home,
 ) -> None:
-    gate = homes.node(home.submit(two_gates("by-argo", "33")), "first")
+    gate = homes.node(home.submit(manifests.two_gates("by-argo", "33")), "first")
     home.cluster.patch(
         homes.WORKFLOW,
         "by-argo",
@@ -142,7 +131,9 @@ def test_a_gate_that_a_person_opened_with_argo_is_already_resumed_by_that_person
 
 
 def test_a_gate_whose_duration_has_passed_is_already_resumed_by_its_duration(home: Home) -> None:
-    home.cluster.create(two_gates("by-time", "34", manifests.witness(name="first")), home.namespace)
+    home.cluster.create(
+        manifests.two_gates("by-time", "34", manifests.witness(name="first")), home.namespace
+    )
     home.at_gate("by-time", "second")
     home.ask(manifests.resume("by-time", task="34", nodeFieldSelector="displayName=first"))
     assert home.came_to("by-time", Reason.GATE_ALREADY_OPENED)["resumedBy"] == "its duration"
@@ -200,7 +191,7 @@ def test_a_request_for_a_later_stage_waits_and_names_both_stages(
 
 
 def test_a_request_waits_while_only_a_delay_runs_and_leaves_the_delay_alone(home: Home) -> None:
-    home.submit(two_gates("delayed", "38", manifests.gate("first", duration="1h")))
+    home.submit(manifests.two_gates("delayed", "38", manifests.gate("first", duration="1h")))
     home.ask(manifests.resume("delayed", task="38"))
     assert "'delayed'" in home.came_to("delayed", Reason.GATE_NOT_OPEN)["message"]
     assert list(homes.open_gates(home.workflow("delayed"))) == ["first"]
@@ -413,7 +404,7 @@ def test_a_workflow_without_a_task_label_is_not_resumed_by_its_name_alone(home: 
 
 
 def test_an_output_that_somebody_has_set_by_then_is_not_changed(home: Home) -> None:
-    body = home.submit(two_gates("set", "40", manifests.gate("first", "answer")))
+    body = home.submit(manifests.two_gates("set", "40", manifests.gate("first", "answer")))
     gate = homes.node(body, "first")
     home.cluster.patch(
         homes.WORKFLOW,

@@ -36,15 +36,7 @@ def plant(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]
 
 def in_force(plant: Rig, name: str, generation: int = 1, valid: str = "True") -> Json:
     """The status of a policy, as soon as the operator has taken in this generation of it."""
-    body = plant.home.cluster.wait_for(
-        homes.POLICY,
-        name,
-        plant.home.namespace,
-        lambda body: body.get("status", {}).get("observedGeneration", 0) >= generation,
-        homes.TIMEOUT,
-        describe=f"taken in, generation {generation}",
-    )
-    status: Json = body["status"]
+    status = plant.home.taken_in(name, generation)
     found = {one["type"]: one for one in status["conditions"]}
     assert found["Valid"]["status"] == valid, found["Valid"]
     return status

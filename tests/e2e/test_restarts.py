@@ -15,7 +15,6 @@ from tests.controlplane import client, components, launcher
 from tests.e2e.support import home as homes
 from tests.e2e.support import rig, waiting
 from tests.e2e.support.home import Home
-from tests.e2e.support.manifests import Json
 from tests.e2e.support.rig import Rig
 
 STAGE = "restarts"
@@ -45,16 +44,6 @@ def plant(plane: launcher.ControlPlane, tmp_path_factory: pytest.TempPathFactory
             yield started
 
 
-def submitted(plant: Rig, prefix: str, count: int = GATES) -> Sequence[str]:
-    """Workflows, each at its first gate."""
-    names = [f"{prefix}-{number}" for number in range(count)]
-    for name in names:
-        plant.home.cluster.create(plant.workflow(name, STAGE), plant.home.namespace)
-    for name in names:
-        plant.home.at_gate(name, "first")
-    return names
-
-
 def asked(plant: Rig, names: Sequence[str]) -> None:
     plant.home.ask(*(plant.request(name, STAGE) for name in names))
 
@@ -70,7 +59,7 @@ def all_resumed_once(plant: Rig, names: Sequence[str]) -> None:
 def test_what_was_asked_for_before_and_after_an_outage_is_resumed_once(
     plane: launcher.ControlPlane, plant: Rig, killed: str
 ) -> None:
-    names = submitted(plant, f"outage-{killed}")
+    names = plant.at_gates(STAGE, GATES, f"outage-{killed}")
     operator = plant.operator
     asked(plant, names[: GATES // 2])
     plane.kill(killed)
@@ -100,12 +89,12 @@ def test_what_is_deleted_in_a_gap_that_the_api_server_cannot_fill_is_not_acted_u
     plane: launcher.ControlPlane, plant: Rig
 ) -> None:
     """The watches hear nothing, objects go, and the API server forgets what it was (410)."""
-    kept, gone = submitted(plant, "gap", 2)
+    kept, gone = plant.at_gates(STAGE, 2, "gap")
     operator = plant.operator
     early = [f"gap-{when}" for when in ("withdrawn", "early")]
     asked(plant, early)
     for name in early:
-        waits(plant, name, Reason.WORKFLOW_NOT_FOUND)
+        plant.home.came_to(name, Reason.WORKFLOW_NOT_FOUND)
     plant.proxy.freeze("/workflow(resume)?s$")
     plant.home.cluster.delete(homes.RESUME, early[0], plant.home.namespace)
     plant.home.cluster.delete(homes.WORKFLOW, gone, plant.home.namespace)
@@ -116,24 +105,19 @@ def test_what_is_deleted_in_a_gap_that_the_api_server_cannot_fill_is_not_acted_u
     plant.proxy.thaw()
     operator.wait_logged("watch interrupted", 60, status=410)
     all_resumed_once(plant, [kept, early[1]])
-    waits(plant, gone, Reason.WORKFLOW_NOT_FOUND)
+    plant.home.came_to(gone, Reason.WORKFLOW_NOT_FOUND)
     # With what is new in the list, what is missing in it is known.
     plant.home.submit(plant.workflow(early[0], STAGE))
     plant.home.ask(plant.request("gap-probe", STAGE, task=gone))
-    waits(plant, "gap-probe", Reason.WORKFLOW_NOT_FOUND)
+    plant.home.came_to("gap-probe", Reason.WORKFLOW_NOT_FOUND)
     plant.untouched(early[0])
     assert plant.operator is operator
-
-
-def waits(plant: Rig, name: str, reason: Reason) -> Json:
-    """The status of a request, once it waits for this reason."""
-    return plant.home.came_to(name, reason)
 
 
 def test_gates_open_while_argos_controller_is_away_and_the_workflows_go_on_when_it_is_back(
     plane: launcher.ControlPlane, plant: Rig
 ) -> None:
-    names = submitted(plant, "argo")
+    names = plant.at_gates(STAGE, GATES, "argo")
     asked(plant, names[: GATES // 2])
     plane.kill(components.ARGO.name)
     asked(plant, names[GATES // 2 :])
@@ -149,7 +133,7 @@ def test_gates_open_while_argos_controller_is_away_and_the_workflows_go_on_when_
 def test_argos_controller_that_is_killed_again_and_again_undoes_nothing(
     plane: launcher.ControlPlane, plant: Rig
 ) -> None:
-    names = submitted(plant, "again")
+    names = plant.at_gates(STAGE, GATES, "again")
     for number in range(3):
         asked(plant, names[number::3])
         plane.kill(components.ARGO.name)
@@ -161,10 +145,10 @@ def test_a_kind_that_is_removed_and_installed_again_is_heard_of_again(
     plane: launcher.ControlPlane, plant: Rig
 ) -> None:
     """With the definition all requests go, as nobody asks for anything any more."""
-    first, second = submitted(plant, "kind", 2)
+    first, second = plant.at_gates(STAGE, 2, "kind")
     operator, cluster = plant.operator, plant.home.cluster
     asked(plant, ["kind-never"])
-    waits(plant, "kind-never", Reason.WORKFLOW_NOT_FOUND)
+    plant.home.came_to("kind-never", Reason.WORKFLOW_NOT_FOUND)
     definition = next(
         one
         for one in client.load_definitions(launcher.PROJECT_CRDS)
@@ -178,7 +162,7 @@ def test_a_kind_that_is_removed_and_installed_again_is_heard_of_again(
     all_resumed_once(plant, [first, second])
     plant.home.submit(plant.workflow("kind-never", STAGE))
     asked(plant, ["kind-probe"])
-    waits(plant, "kind-probe", Reason.WORKFLOW_NOT_FOUND)
+    plant.home.came_to("kind-probe", Reason.WORKFLOW_NOT_FOUND)
     plant.untouched("kind-never")
     assert plant.operator is operator
 
@@ -195,7 +179,7 @@ def test_a_namespace_that_goes_and_comes_back_is_worked_in_again(
         own.home.submit(own.workflow("before", STAGE))
         asked(own, ["before", "never"])
         own.home.resumed("before")
-        waits(own, "never", Reason.WORKFLOW_NOT_FOUND)
+        own.home.came_to("never", Reason.WORKFLOW_NOT_FOUND)
         cluster.delete("Namespace", name)
         cluster.wait_gone("Namespace", name, None, 2 * homes.TIMEOUT)
         cluster.create(namespace)

@@ -150,6 +150,24 @@ def delay(seconds: float) -> Fault:
     return late
 
 
+KINDS: Mapping[str, Fault] = {
+    "409 conflict": answer(409),
+    "422 invalid": answer(422),
+    "429 with Retry-After": answer(429, retry_after=1),
+    "500": answer(500),
+    "503": answer(503),
+    "504": answer(504),
+    "connection closed before the call": drop_before,
+    "connection reset before the call": reset_before,
+    "answer lost after the call": drop_after,
+    "connection reset after the call": reset_after,
+    "garbage in place of the answer": garble_after,
+    "504 in place of the answer": answer_after(504),
+    "half a second late": delay(0.5),
+}
+"""Faults of all kinds, for those who draw one."""
+
+
 class Hold:
     """Stops calls, before or after they are passed on, until the test lets them go or drops them.
 

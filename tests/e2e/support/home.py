@@ -13,6 +13,7 @@ from typing import Any
 
 from resumer.api import outcomes
 from tests.controlplane import client, launcher
+from tests.e2e.support import waiting
 from tests.e2e.support.manifests import Json
 
 WORKFLOW = "argoproj.io/v1alpha1/Workflow"
@@ -88,6 +89,27 @@ class Home:
         for request in requests:
             self.cluster.create(request, self.namespace)
 
+    def govern(self, policy: Mapping[str, Any]) -> Json:
+        """Creates a WorkflowResumePolicy; returns its status, as soon as the operator knows it.
+
+        A request that comes before, which is by another watch, would not be under it.
+        """
+        self.ask(policy)
+        return self.taken_in(policy["metadata"]["name"])
+
+    def taken_in(self, policy: str, generation: int = 1) -> Json:
+        """The status of a policy, as soon as the operator has taken in this generation of it."""
+        body = self.cluster.wait_for(
+            POLICY,
+            policy,
+            self.namespace,
+            lambda body: body.get("status", {}).get("observedGeneration", 0) >= generation,
+            TIMEOUT,
+            describe=f"taken in, generation {generation}",
+        )
+        status: Json = body["status"]
+        return status
+
     def came_to(self, name: str, reason: outcomes.Reason) -> Json:
         """The status of a WorkflowResume, as soon as it says this reason.
 
@@ -122,6 +144,20 @@ class Home:
     def resumed(self, name: str) -> Json:
         """The status of a WorkflowResume, as soon as it says that it opened a gate."""
         return self.came_to(name, outcomes.Reason.GATE_OPENED)
+
+    def told(self, name: str, *reasons: str) -> None:
+        """Returns as soon as Events with all these reasons are there about objects of a name.
+
+        They are written after what they tell of.
+        """
+
+        def seen() -> set[str]:
+            found = self.cluster.list_all("v1/Event", self.namespace)
+            return {one["reason"] for one in found if one["involvedObject"]["name"] == name}
+
+        waiting.eventually(
+            lambda: seen().issuperset(reasons), lambda: f"Events about {name}: {seen()}", TIMEOUT
+        )
 
 
 @contextlib.contextmanager

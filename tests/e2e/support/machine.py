@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tests.controlplane import client
 from tests.e2e.support import faults, manifests, truth
@@ -194,7 +194,7 @@ class Day:
             return
         self._faults += times
         path = {"workflow": "/workflows/[^/]+$", "status": "/workflowresumes/[^/]+/status$"}[what]
-        rule = self._rig.proxy.on("PATCH", path, FAULTS[fault], times=times)
+        rule = self._rig.proxy.on("PATCH", path, faults.KINDS[fault], times=times)
         self._rules.append(rule)
         self._tell(f"break {times} writes of a {what}: {fault}")
 
@@ -321,19 +321,3 @@ class Day:
 
     def _tell(self, text: str) -> None:
         self.told.append(text)
-
-
-FAULTS: Mapping[str, faults.Fault] = {
-    "500": faults.answer(500),
-    "503": faults.answer(503),
-    "conflict": faults.answer(409),
-    "invalid": faults.answer(422),
-    "too many": faults.answer(429, retry_after=1),
-    "dropped before": faults.drop_before,
-    "dropped after": faults.drop_after,
-    "reset before": faults.reset_before,
-    "reset after": faults.reset_after,
-    "garbage after": faults.garble_after,
-    "504 after": faults.answer_after(504),
-    "slow": faults.delay(0.4),
-}

@@ -21,6 +21,8 @@ STAGE = "current-stage"
 PR_CREATED = "waiting-pr-created"
 READY_FOR_QA = "waiting-ready-for-qa"
 PR_APPROVED = "waiting-pr-approved"
+TWO_GATES = ("first", "second")
+"""The gates of `two_gates`."""
 
 _SEED = pathlib.Path(__file__).parents[1] / "data" / "seed"
 
@@ -124,6 +126,20 @@ def workflow(
         "metadata": {"name": name, "labels": own},
         "spec": body,
     }
+
+
+def two_gates(name: str, task: str, first: Json | None = None, **more: Any) -> Json:
+    """A Workflow that waits at `first`, and once that is open at `second`: a resume too many shows.
+
+    Args:
+        name: Of the Workflow.
+        task: Its task label.
+        first: The template of the first gate, if it is not one without outputs.
+        **more: Further arguments of `workflow`.
+    """
+    one, two = TWO_GATES
+    main = steps(step(one, one), step(two, two))
+    return workflow(name, main, first or gate(one), gate(two), task=task, **more)
 
 
 def workflow_template(name: str, *templates: Json) -> Json:

@@ -18,7 +18,6 @@ from tests.e2e.support.home import Home
 from tests.e2e.support.manifests import Json
 
 BREAKER = "argoproj.io/v1alpha1/WorkflowResumeBreaker"
-TWO_GATES = ("first", "second")
 
 
 @dataclasses.dataclass(slots=True)
@@ -73,7 +72,7 @@ class Rig:
         for name in names:
             self.home.cluster.create(self.workflow(name, stage), self.home.namespace)
         for name in names:
-            self.home.at_gate(name, TWO_GATES[0])
+            self.home.at_gate(name, manifests.TWO_GATES[0])
         return names
 
     def kill(self) -> None:
@@ -106,28 +105,11 @@ class Rig:
         quick = {"strategy": "Fixed", "baseSeconds": 0.5, "jitter": "None"}
         stage["retry"] = {**quick, **stage.get("retry", {})}
         written = {"name": name, "eventTypes": [name], **stage}
-        self.home.ask(manifests.policy(name, written, matches={"policy": name}))
-        # It has to be known when the request comes, which is by another watch.
-        self.home.cluster.wait_for(
-            homes.POLICY,
-            name,
-            self.home.namespace,
-            lambda body: body.get("status", {}).get("observedGeneration"),
-            homes.TIMEOUT,
-            describe="taken in",
-        )
+        self.home.govern(manifests.policy(name, written, matches={"policy": name}))
 
     def workflow(self, name: str, policy: str, **more: Any) -> Json:
         """A Workflow of a policy's stage that waits at `first`, and once that is open `second`."""
-        return manifests.workflow(
-            name,
-            manifests.steps(*(manifests.step(one, one) for one in TWO_GATES)),
-            *(manifests.gate(one) for one in TWO_GATES),
-            task=name,
-            stage=policy,
-            labels={"policy": policy},
-            **more,
-        )
+        return manifests.two_gates(name, name, stage=policy, labels={"policy": policy}, **more)
 
     def request(self, name: str, policy: str, *, task: str = "", **spec: Any) -> Json:
         """A WorkflowResume for the Workflow of the same name."""
