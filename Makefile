@@ -65,7 +65,7 @@ fmt: init ## Format the code and repair what ruff can
 	$(BIN)/python -m ruff format $(PYTHON_DIRS)
 
 .PHONY: lint
-lint: init lint-makefile lint-hosts ## Check style, layers, YAML and what must not be in the tree
+lint: init lint-makefile lint-hosts lint-github ## Check style, layers, YAML and what must not be in the tree
 	$(BIN)/python -m ruff check $(PYTHON_DIRS)
 	$(BIN)/python -m ruff format --check $(PYTHON_DIRS)
 	$(BIN)/lint-imports --no-logo
@@ -96,6 +96,12 @@ lint-hosts: ## Check that no file names a package registry's host
 		echo "lint-hosts: uv.lock records registry addresses: remove it, requirements/ is the lock (make lock)" >&2; exit 1; fi
 	@if grep -nE '^ *-|://' requirements/*.txt | grep -vE ':[0-9]+: +--hash=sha256:[0-9a-f]{64}'; then \
 		echo "lint-hosts: requirements/ may hold pins and hashes only: regenerate it (make lock)" >&2; exit 1; fi
+
+.PHONY: lint-github
+lint-github: init ## Check the workflows of .github and Renovate's settings
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.renovate .github/renovate.json
+	$(BIN)/zizmor --offline --no-progress --quiet --strict-collection --persona pedantic .github
 
 .PHONY: types
 types: init ## Check the types

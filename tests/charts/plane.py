@@ -16,7 +16,13 @@ from tests.charts import people
 from tests.charts.charts import Json
 from tests.controlplane import client, components, launcher
 
-_CONTROLLERS = ("deployment-controller", "replicaset-controller", "disruption-controller")
+_CONTROLLERS = (
+    "deployment-controller",
+    "disruption-controller",
+    # Else the pods of a Deployment that is deleted stay.
+    "garbage-collector-controller",
+    "replicaset-controller",
+)
 _POLL = 0.2
 
 
@@ -86,22 +92,28 @@ class Kubelet:
         while not self._ended.wait(_POLL):
             for pod in self._cluster.list_all("v1/Pod"):
                 if pod["status"].get("phase") == "Pending":
-                    self._start(pod)
+                    # It may have been deleted meanwhile.
+                    with contextlib.suppress(client.ApiError):
+                        say_ready(self._cluster, pod)
 
-    def _start(self, pod: Json) -> None:
-        now = pod["metadata"]["creationTimestamp"]
-        conditions = [
-            {"type": kind, "status": "True", "lastTransitionTime": now}
-            for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
-        ]
-        status = {"phase": "Running", "startTime": now, "conditions": conditions}
-        metadata = pod["metadata"]
-        # It may have been deleted meanwhile.
-        with contextlib.suppress(client.ApiError):
-            self._cluster.patch(
-                "v1/Pod",
-                metadata["name"],
-                metadata["namespace"],
-                {"status": status},
-                subresource="status",
-            )
+
+def say_ready(cluster: client.Cluster, pod: Json) -> None:
+    """Writes what a kubelet writes of a pod that is ready.
+
+    Raises:
+        client.ApiError: as it is, the pod may be gone
+    """
+    metadata = pod["metadata"]
+    now = metadata["creationTimestamp"]
+    conditions = [
+        {"type": kind, "status": "True", "lastTransitionTime": now}
+        for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+    ]
+    status = {"phase": "Running", "startTime": now, "conditions": conditions}
+    cluster.patch(
+        "v1/Pod",
+        metadata["name"],
+        metadata["namespace"],
+        {"status": status},
+        subresource="status",
+    )

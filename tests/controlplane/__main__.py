@@ -28,8 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         match options.command:
             case "build":
                 wanted = components.HELM if options.helm else components.CONTROL_PLANE
-                others = (*components.EVENTS, *components.HELM) if options.all else ()
-                built = build.ensure((*wanted, *others))
+                built = build.ensure((*wanted, *(components.OTHERS if options.all else ())))
                 for one in built.values():
                     print(one.binary)
                 return 0
@@ -70,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         "build", help="build what is missing, and print where the binaries are"
     )
     builder.add_argument(
-        "--all", action="store_true", help="Argo Events, its bus and Helm as well, which tests need"
+        "--all", action="store_true", help="what tests need as well: Argo Events, its bus, Helm"
     )
     builder.add_argument("--helm", action="store_true", help="Helm and helm-docs alone")
     return parser

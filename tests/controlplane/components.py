@@ -202,7 +202,7 @@ NATS = Component(name="nats-server", module="nats", package="github.com/nats-io/
 # Runs the jq of a Sensor by itself: Argo Events has it built in.
 GOJQ = Component(name="gojq", module="gojq", package="github.com/itchyny/gojq/cmd/gojq")
 
-# Not of the control plane: `tests.bench` compares with it.
+# Not of the control plane: tests and `tests.bench` set Argo's own way of resuming beside ours.
 ARGO_RESUME = Component(name="argo-resume", module="argo-resume", package=".")
 
 # Not of the control plane: what installs the chart, and what writes its README.
@@ -226,6 +226,9 @@ ARGO_VERSION = _ARGO_VERSION
 
 EVENTS = (NATS, ARGO_EVENTS, GOJQ)
 HELM = (HELM_4, HELM_3, HELM_DOCS)
+
+# What `build --all` adds, so that nothing is compiled while tests run against their deadlines.
+OTHERS = (*EVENTS, *HELM, ARGO_RESUME)
 
 # What `build` compiles unless told otherwise, and what `launcher` needs.
 CONTROL_PLANE = (ETCD, API_SERVER, CONTROLLER_MANAGER, ARGO)
