@@ -243,6 +243,10 @@ class WorkflowBuilder:
             body["status"]["compressedNodes"] = base64.b64encode(packed).decode()
         return body
 
+    def metadata(self) -> Json:
+        """What a list shows of it that is made by the metadata only."""
+        return {"kind": "PartialObjectMetadata", "metadata": self.build()["metadata"]}
+
     def view(self, *, unpack: bool = False) -> workflows.WorkflowView:
         """What Resumer sees of it."""
         return workflows.view(self.build(), unpack=unpack)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import platform
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from resumer.adapters import (
 )
 from resumer.adapters.clock import SystemClock
 from resumer.adapters.connection import Connection
-from resumer.adapters.listwatch import ListWatch
+from resumer.adapters.listwatch import Listener, ListWatch
 from resumer.adapters.throttle import Rank, Throttle, Turns
 from resumer.adapters.timekeeping import Timekeeper
 from resumer.adapters.watches import WatchActivity
@@ -214,7 +214,7 @@ def _watches(
 ) -> tuple[Sequence[ListWatch], Mapping[str, ListWatch]]:
     """Of Workflows, and of WorkflowResumes by their namespace, "" being all of them."""
     namespaces = settings.namespaces or ("",)
-    client = connection.watcher(timeout=LIST_TIMEOUT, streams=2 * len(namespaces), turns=turns)
+    client = connection.watcher(timeout=LIST_TIMEOUT, streams=3 * len(namespaces), turns=turns)
     unfinished = {
         "labelSelector": argo.instance_selector(settings.instance_id),
         "fieldSelector": f"status.phase!={Phase.SUCCEEDED},status.phase!={Phase.FAILED}",
@@ -222,22 +222,16 @@ def _watches(
     live = {"labelSelector": argo.live_selector(settings.instance_id)}
 
     def watch(
-        plural: str,
-        namespace: str,
-        params: Mapping[str, str],
-        on_object: Callable[[ports.Body], None],
-        on_gone: Callable[[Key], None],
+        plural: str, namespace: str, params: Mapping[str, str], listener: Listener
     ) -> ListWatch:
-        at = kube.path(constants.API_VERSION, plural, namespace)
-        return ListWatch(client, at, params, clock, on_object=on_object, on_gone=on_gone)
+        return ListWatch(client, plural, namespace, params, clock, listener)
 
+    of_workflows = Listener(intake.workflow, intake.workflow_gone, intake.workflow_listed)
+    of_requests = Listener(intake.request, intake.request_gone)
     workflows, requests_ = constants.WORKFLOW_PLURAL, constants.RESUME_PLURAL
     return (
-        [watch(workflows, n, live, intake.workflow, intake.workflow_gone) for n in namespaces],
-        {
-            n: watch(requests_, n, unfinished, intake.request, intake.request_gone)
-            for n in namespaces
-        },
+        [watch(workflows, n, live, of_workflows) for n in namespaces],
+        {n: watch(requests_, n, unfinished, of_requests) for n in namespaces},
     )
 
 

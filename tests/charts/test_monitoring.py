@@ -27,7 +27,7 @@ _VALUES: dict[str, set[str]] = {
     "resumer_requests_total.outcome": {str(one) for one in outcomes.Outcome},
     "resumer_breaker_state.state": {str(one) for one in breaker.BreakerState},
     "resumer_queue_depth.state": {"ready", "delayed", "running"},
-    "resumer_known_objects.kind": {"workflows", "requests", "finished"},
+    "resumer_known_objects.kind": {"workflows", "unread", "requests", "finished"},
 }
 """The values of labels that a selector names."""
 

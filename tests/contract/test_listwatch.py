@@ -94,11 +94,11 @@ async def listening(
 ) -> AsyncIterator[listwatch.ListWatch]:
     followed = listwatch.ListWatch(
         client,
-        AT,
+        constants.WORKFLOW_PLURAL,
+        "",
         params,
         clock.SystemClock(),
-        on_object=listener.take,
-        on_gone=listener.drop,
+        listwatch.Listener(listener.take, listener.drop),
     )
     task = asyncio.create_task(followed.run())
     try:

@@ -21,7 +21,7 @@ from tests.e2e.support.home import Home
 from tests.e2e.support.process import Operator
 
 COUNT = 4
-KINDS = ("workflows", "requests", "finished")
+KINDS = ("workflows", "unread", "requests", "finished")
 IDLE = 2.0
 """Seconds without a call that count as rest: what a change sets off comes within milliseconds."""
 

@@ -53,6 +53,8 @@ class Accept(StrEnum):
     FULL = "application/json"
     METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
     """Metadata only: about 1 KiB where a Workflow has hundreds."""
+    METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+    """The same for the objects of a list."""
 
 
 class PatchType(StrEnum):

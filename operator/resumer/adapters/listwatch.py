@@ -9,6 +9,11 @@ quarter of the operator's processor time for each resume.
 
 As client-go's reflector: list page by page, watch from the list's version with bookmarks, on a
 broken stream watch again from the last version seen, on 410 list again. It never ends by itself.
+
+Large objects are listed by their metadata first, which costs the API server a fortieth (0.05 ms
+instead of 2 for a Workflow of 50 nodes): who listens says of each whether the rest is needed, and
+gets it while the watch already runs. So ten thousand Workflows are known within seconds after a
+start, and after a gap only what has changed is read.
 """
 
 from __future__ import annotations
@@ -16,12 +21,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import structlog
 
 from resumer import errors, ports
 from resumer.adapters import kube
+from resumer.api import constants
 from resumer.core.keys import Key
 
 _SERVER_SECONDS = 280
@@ -30,10 +37,26 @@ _SILENCE_SECONDS = 70.0
 """A stream without a byte for so long is dead: the API server sends a bookmark each minute."""
 _CATCH_UP_SECONDS = 1.0
 """For how long after its first event, or after a list, a stream may still tell what was missed."""
+_FEW = 10
+"""Up to one of so many objects are read alone: a page costs the API server as much for each."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 """Seconds between two tries while the API server is away."""
 
+_Result = TypeVar("_Result")
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """What somebody is told of a collection."""
+
+    on_object: Callable[[ports.Body], None]
+    """Called for each object listed, added or changed."""
+    on_gone: Callable[[Key], None]
+    """Called for each object that was deleted or matches no more."""
+    on_listed: Callable[[ports.Body], bool] | None = None
+    """Called with the metadata of each object listed; returns whether `on_object` shall be called
+    for it, too. None: lists give whole objects to `on_object`."""
 
 
 class ListWatch:
@@ -42,35 +65,37 @@ class ListWatch:
     def __init__(
         self,
         client: kube.KubeClient,
-        at: kube.Path,
+        plural: str,
+        namespace: str,
         params: Mapping[str, str],
         clock: ports.Clock,
-        *,
-        on_object: Callable[[ports.Body], None],
-        on_gone: Callable[[Key], None],
+        listener: Listener,
     ) -> None:
         """Does nothing yet, see `run`.
 
         Args:
             client: Makes the calls; its session has to allow streams.
-            at: The collection, of one namespace or of all.
+            plural: Of the kind, one of Argo's group.
+            namespace: Whose objects, or "" for all.
             params: Selectors, as the API server spells them.
             clock: Spreads the pauses.
-            on_object: Called for each object listed, added or changed.
-            on_gone: Called for each object that was deleted or matches no more.
+            listener: Who listens.
         """
         self._client = client
-        self._at = at
+        self._plural = plural
+        self._at = kube.path(constants.API_VERSION, plural, namespace)
         self._params = params
         self._clock = clock
-        self._on_object = on_object
-        self._on_gone = on_gone
+        self._listener = listener
         self._known: set[Key] = set()
+        self._wanted: set[Key] = set()
+        """Listed, and still to be read. What the watch brings meanwhile is newer, and is not."""
+        self._to_read = asyncio.Event()
         self._pause = _FIRST_PAUSE
         self._current_from: float | None = None
         """When all was told, in seconds; None while a gap is open."""
         self.listed = asyncio.Event()
-        """Set once the first list is complete."""
+        """Set once the first list is complete; what it leaves to be read may still be."""
 
     @property
     def current(self) -> bool:
@@ -82,8 +107,18 @@ class ListWatch:
         """
         return self._current_from is not None and self._clock.monotonic() >= self._current_from
 
+    @property
+    def unread(self) -> int:
+        """How many objects were listed and are still to be read."""
+        return len(self._wanted)
+
     async def run(self) -> None:
         """Lists and watches until cancelled."""
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(self._follow())
+            parts.create_task(self._read_on())
+
+    async def _follow(self) -> None:
         version: str | None = None
         while True:
             try:
@@ -100,18 +135,29 @@ class ListWatch:
 
     async def _list(self) -> str:
         """Takes in the whole collection, tells what is gone since the last time."""
-        version, found = "", set[Key]()
+        version, found, wanted = "", set[Key](), set[Key]()
+        self._wanted = set()  # what is read now may be older than what will be listed
+        short = self._listener.on_listed is not None
         listed = self._client.pages_of_list(
-            self._at, params=self._params, limit=kube.PAGE_OF_WORKFLOWS
+            self._at,
+            params=self._params,
+            accept=kube.Accept.METADATA_LIST if short else kube.Accept.FULL,
+            limit=kube.PAGE_SIZE if short else kube.PAGE_OF_WORKFLOWS,
         )
         async with contextlib.aclosing(_ahead(listed)) as pages:
             async for page in pages:
                 version = page["metadata"]["resourceVersion"]
                 for body in page.get("items") or ():
-                    found.add(self._take(body))
+                    key = _key(body)
+                    found.add(key)
+                    if self._take_listed(key, body):
+                        wanted.add(key)
                     await asyncio.sleep(0)  # for the next page, and for whoever asks after health
         for key in self._known - found:
             self._drop(key)
+        if wanted:
+            self._wanted = wanted
+            self._to_read.set()
         # A list is of the moment at which it began; what happened since comes with the watch.
         # Nobody works before the first one is in.
         catch_up = _CATCH_UP_SECONDS if self.listed.is_set() else 0.0
@@ -132,7 +178,7 @@ class ListWatch:
             stream = self._client.watch(self._at, params, silence=_SILENCE_SECONDS)
             async with contextlib.aclosing(stream):
                 async for event in stream:
-                    version = self._follow(event)
+                    version = self._tell(event)
                     self._pause = _FIRST_PAUSE
         except errors.TransientError as error:
             if error.status == 410:
@@ -145,13 +191,68 @@ class ListWatch:
             self._current_from = None
         return version
 
-    def _follow(self, event: Mapping[str, Any]) -> str:
+    async def _read_on(self) -> None:
+        """Reads what lists leave to be read, whenever there is something, until cancelled."""
+        pause = _FIRST_PAUSE
+        while True:
+            await self._to_read.wait()
+            self._to_read.clear()
+            began = self._clock.monotonic()
+            try:
+                count = await self._read(self._wanted)
+            except errors.ApiError as error:
+                _log.info("read interrupted", path=self._at, error=str(error), status=error.status)
+                self._to_read.set()
+                await asyncio.sleep(pause * (0.5 + self._clock.random() / 2))
+                pause = min(_LONGEST_PAUSE, pause * 2)
+            else:
+                pause = _FIRST_PAUSE
+                took = round(self._clock.monotonic() - began, 3)
+                _log.info("read what was listed", path=self._at, objects=count, seconds=took)
+
+    async def _read(self, wanted: set[Key]) -> int:
+        """Reads these objects as they are now, each alone where they are few; how many there were.
+
+        One that is not found was deleted, or matches no more, which the watch will tell.
+        """
+        count = 0
+        if len(wanted) * _FEW <= len(self._known):
+            for key in tuple(wanted):
+                if key in self._wanted:
+                    with contextlib.suppress(errors.NotFoundError):
+                        count += self._take_read(await self._client.get(self._object_at(key)))
+        else:
+            listed = self._client.pages_of_list(
+                self._at, params=self._params, limit=kube.PAGE_OF_WORKFLOWS
+            )
+            async with contextlib.aclosing(_ahead(listed)) as pages:
+                async for page in pages:
+                    for body in page.get("items") or ():
+                        count += self._take_read(body)
+                        await asyncio.sleep(0)
+        wanted.clear()
+        return count
+
+    def _object_at(self, key: Key) -> kube.Path:
+        return kube.path(constants.API_VERSION, self._plural, key.namespace, key.name)
+
+    def _take_read(self, body: ports.Body) -> bool:
+        key = _key(body)
+        if key not in self._wanted:
+            return False
+        self._wanted.discard(key)
+        self._take(body)
+        return True
+
+    def _tell(self, event: Mapping[str, Any]) -> str:
         """Takes in one event and returns its version."""
         body = event.get("object") or {}
         match event.get("type"):
             case "ADDED" | "MODIFIED":
+                self._wanted.discard(_key(body))
                 self._take(body)
             case "DELETED":
+                self._wanted.discard(_key(body))
                 self._drop(_key(body))
             case "ERROR":
                 message, code = str(body.get("message", "")), int(body.get("code") or 0)
@@ -162,19 +263,30 @@ class ListWatch:
             self._current_from = self._clock.monotonic() + _CATCH_UP_SECONDS
         return str(body["metadata"]["resourceVersion"])
 
-    def _take(self, body: ports.Body) -> Key:
-        key = _key(body)
+    def _take_listed(self, key: Key, body: ports.Body) -> bool:
+        """Takes in what a list shows; True if more of it is wanted."""
+        if self._listener.on_listed is None:
+            self._take(body)
+            return False
         self._known.add(key)
+        return bool(self._told(self._listener.on_listed, body))
+
+    def _take(self, body: ports.Body) -> None:
+        self._known.add(_key(body))
+        self._told(self._listener.on_object, body)
+
+    def _told(self, call: Callable[[ports.Body], _Result], body: ports.Body) -> _Result | None:
+        """Calls the listener, for whom an object may be unreadable."""
         try:
-            self._on_object(body)
+            return call(body)
         except Exception:  # noqa: BLE001 - the others must go on
             # One object that nobody can read must not end the watch of all the others.
-            _log.exception("object not taken in", path=self._at, object=str(key))
-        return key
+            _log.exception("object not taken in", path=self._at, object=str(_key(body)))
+            return None
 
     def _drop(self, key: Key) -> None:
         self._known.discard(key)
-        self._on_gone(key)
+        self._listener.on_gone(key)
 
 
 async def _ahead(

@@ -4,9 +4,10 @@
 that can never succeed is refused at once; what depends on the workflow comes when its gate is open,
 so that an early event waits.
 
-Two rules stand around the chain. Nothing is decided for good from the watch's view of a workflow,
-which can be stale: before an end that rests on it, the workflows are read. And a request that would
-wait past its deadline has expired.
+Three rules stand around the chain. A workflow of which only the metadata is known, for a moment
+after a start or a gap of the watch, is read first. Nothing is decided for good from the watch's
+view of a workflow, which can be stale: before an end that rests on it, the workflows are read. And
+a request that would wait past its deadline has expired.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ def decide(seen: Observation, now: datetime) -> Decision:
         now: The time, for deadlines, waits and the trace that a resume leaves.
     """
     case = Case(seen, now)
+    if not all(workflow.read for workflow in seen.workflows):
+        return Decision(Look("a workflow was listed, and is not read yet"), case.facts)
     for check in CHAIN:
         result = check(case)
         if isinstance(result, Stop):

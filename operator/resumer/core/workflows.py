@@ -11,6 +11,7 @@ the final phase.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import zlib
 from collections.abc import Mapping
@@ -77,6 +78,8 @@ class WorkflowView:
     """A checksum of compressed node status: it tells that gates changed which are not unpacked."""
     problem: str = ""
     """Why the Workflow cannot be resumed safely, or empty."""
+    read: bool = True
+    """False: only its metadata is known, see `outline`."""
 
     @property
     def terminated(self) -> bool:
@@ -150,6 +153,15 @@ def view(body: Mapping[str, Any], *, unpack: bool = False) -> WorkflowView:
         exported=_names(untrusted.mapping(outputs).get("parameters")),
         problem=problem,
     )
+
+
+def outline(metadata: Mapping[str, Any]) -> WorkflowView:
+    """A view of a Workflow of which only the metadata is known: it says what it may be asked for.
+
+    Args:
+        metadata: A ``PartialObjectMetadata``.
+    """
+    return dataclasses.replace(view(metadata), read=False)
 
 
 def nodes(body: Mapping[str, Any]) -> Mapping[str, Any]:

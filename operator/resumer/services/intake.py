@@ -79,10 +79,11 @@ class Intake:
             request = self._stores.requests.outline(key)
             if request is None or request.outcome is None:
                 self._queue.add(key)
-            elif self._needs_read(key, request):
+            elif (known := self._workflows_of(key, request)) is None:
                 reading.append(key)
-            else:
+            elif all(workflow.read for workflow in known):
                 self._queue.add_behind(key)
+            # The others come with their workflows, which are being read.
         for key in reading:
             self._queue.add_after(key, catch_up_delay(len(reading), self._clock.random()))
         self._queue.start()
@@ -101,13 +102,23 @@ class Intake:
         if self._on_gone is not None:
             self._on_gone(key)
 
+    def workflow_listed(self, metadata: Mapping[str, Any]) -> bool:
+        """A list shows the metadata of a live Workflow; returns whether to read the whole of it."""
+        outline = workflows.outline(metadata)
+        if outline.finished:
+            self.workflow_gone(outline.key)
+            return False
+        return self._stores.workflows.expect(outline)
+
     def workflow(self, body: Mapping[str, Any]) -> None:
-        """A live Workflow was created, changed, or listed."""
+        """A live Workflow was created, changed, or read after it was listed."""
         view = workflows.view(body)
         if view.finished:
             self.workflow_gone(view.key)
-        elif self._stores.workflows.put(view, self._clock.now()):
-            self._wake(view)
+            return
+        known = self._stores.workflows.get(view.key)
+        if self._stores.workflows.put(view, self._clock.now()):
+            self._wake(view, behind=known is not None and not known.read)
 
     def workflow_gone(self, key: Key) -> None:
         """A Workflow was deleted, or has finished and left the watch."""
@@ -139,21 +150,27 @@ class Intake:
         if self._started:
             self._queue.add(key)
 
-    def _needs_read(self, key: Key, request: Outline) -> bool:
-        """Whether a request that was looked at before this start will ask the API server again.
+    def _workflows_of(
+        self, key: Key, request: Outline
+    ) -> tuple[workflows.WorkflowView, ...] | None:
+        """Those that a request may mean that was looked at before this start, if they tell enough.
 
-        Not if it waits and a workflow that it may mean is there: the stores then tell enough. What
-        had failed or was held back will.
+        None: it will ask the API server again, as no workflow is known that it waits for, or as it
+        had failed or was held back.
         """
         if request.outcome is not Outcome.WAITING or request.task is None:
-            return True
-        return not self._stores.workflows.matching(
+            return None
+        known = self._stores.workflows.matching(
             key.namespace, name=request.workflow, task=request.task
         )
+        return known or None
 
-    def _wake(self, view: workflows.WorkflowView) -> None:
+    def _wake(self, view: workflows.WorkflowView, *, behind: bool = False) -> None:
         for key in self._stores.requests.waiting_for(view, self._stores.workflows.task_labels):
-            self._look(key)
+            if not behind:
+                self._look(key)
+            elif self._started:
+                self._queue.add_behind(key)
 
     def _breaker_changed(
         self, namespace: str, stage: str, before: Breaker | None, after: Breaker | None

@@ -55,6 +55,7 @@ class Stores:
         """How many objects are kept, by kind: what grows with what is there."""
         return {
             "workflows": len(self.workflows),
+            "unread": self.workflows.unread,
             "requests": len(self.requests),
             "finished": self.requests.remembered,
         }

@@ -7,7 +7,6 @@ however large the Workflow is.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -31,6 +30,15 @@ class WorkflowIndex:
 
     def __len__(self) -> int:
         return len(self._workflows)
+
+    @property
+    def unread(self) -> int:
+        """How many workflows are known by their metadata only."""
+        return sum(not workflow.read for workflow in self._workflows.values())
+
+    def get(self, key: Key) -> WorkflowView | None:
+        """The workflow of this name, if it is known."""
+        return self._workflows.get(key)
 
     @property
     def task_labels(self) -> frozenset[str]:
@@ -62,13 +70,25 @@ class WorkflowIndex:
         ):
             self._workflows[workflow.key] = workflow
             return False
-        before = self._opened.get(workflow.key, {})
-        if known is not None:
-            self.remove(known.key)
-        self._workflows[workflow.key] = workflow
-        for label in self._task_labels:
-            self._link(workflow, label)
-        self._note_opened(workflow, before, now)
+        self._replace(workflow)
+        self._note_opened(workflow, now)
+        return True
+
+    def expect(self, outline: WorkflowView) -> bool:
+        """Takes in the metadata of a workflow that a list shows.
+
+        Returns:
+            True if the whole of it has to be read: it is new, or it has changed unseen.
+        """
+        known = self._workflows.get(outline.key)
+        if (
+            known is not None
+            and known.read
+            and known.uid == outline.uid
+            and known.resource_version == outline.resource_version
+        ):
+            return False
+        self._replace(outline)
         return True
 
     def assume(self, workflow: WorkflowView, now: datetime) -> None:
@@ -83,14 +103,8 @@ class WorkflowIndex:
 
     def remove(self, key: Key) -> WorkflowView | None:
         """Forgets a workflow that is gone or finished, and returns what was known of it."""
-        workflow = self._workflows.pop(key, None)
         self._opened.pop(key, None)
-        if workflow is not None:
-            for label in self._task_labels:
-                task = workflow.labels.get(label)
-                if task is not None:
-                    stamps.discard(self._by_label, (key.namespace, label, task), key)
-        return workflow
+        return self._unlink(key)
 
     def matching(self, namespace: str, *, name: str | None, task: str) -> tuple[WorkflowView, ...]:
         """The live workflows that a request for this task, or of this name, can mean."""
@@ -104,15 +118,29 @@ class WorkflowIndex:
         }
         return tuple(self._workflows[key] for key in sorted(keys))
 
-    def _note_opened(
-        self, workflow: WorkflowView, before: Mapping[tuple[str, str], datetime], now: datetime
-    ) -> None:
+    def _replace(self, workflow: WorkflowView) -> None:
+        self._unlink(workflow.key)
+        self._workflows[workflow.key] = workflow
+        for label in self._task_labels:
+            self._link(workflow, label)
+
+    def _unlink(self, key: Key) -> WorkflowView | None:
+        workflow = self._workflows.pop(key, None)
+        if workflow is not None:
+            for label in self._task_labels:
+                task = workflow.labels.get(label)
+                if task is not None:
+                    stamps.discard(self._by_label, (key.namespace, label, task), key)
+        return workflow
+
+    def _note_opened(self, workflow: WorkflowView, now: datetime) -> None:
         """Keeps when its gates were first seen open, where that says more than ``startedAt``.
 
         A gate that is open no more keeps its entry: who opened it has yet to be told how long it
         took.
         """
         seen = {}
+        before = self._opened.pop(workflow.key, {})
         for gate in workflow.gates:
             at = (gate.id, gate.started_at)
             first = before.get(at, now if gate.is_open else None)

@@ -138,8 +138,9 @@ METRICS = (
         "resumer_known_objects",
         Kind.GAUGE,
         ("kind",),
-        "What is kept in memory: workflows that have not finished, requests that have not, and "
-        "finished requests that the watch may still show as unfinished, for some milliseconds.",
+        "What is kept in memory: workflows that have not finished, the `unread` ones among them, "
+        "known by their metadata only as yet, requests that have not finished, and finished "
+        "requests that the watch may still show as unfinished, for some milliseconds.",
     ),
     Row(
         "resumer_watch_age_seconds",

@@ -247,6 +247,20 @@ def test_what_does_not_end_on_the_watch_needs_no_read(
     assert word(decided(request_, workflow, fresh=False)) == result
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [a_request(), a_request().for_stage("release"), a_request().selecting("a in (")],
+    ids=["at its gate", "early", "wrong"],
+)
+def test_nothing_is_decided_on_a_workflow_of_which_only_the_metadata_is_known(
+    request_: RequestBuilder,
+) -> None:
+    outline = workflows.outline(at_review().metadata())
+    seen = Observation(request_.model(), (), (at_review("other").view(), outline))
+    found = decision.decide(seen, NOW)
+    assert found.what == Look("a workflow was listed, and is not read yet")
+
+
 @pytest.mark.parametrize("ambiguity", ["Newest", "NewestCancelOthers"])
 def test_workflows_are_read_before_one_is_chosen_or_cancelled(ambiguity: str) -> None:
     policy = three_stages(ambiguity=ambiguity)

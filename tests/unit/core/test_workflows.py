@@ -42,6 +42,17 @@ def test_a_view_shows_what_identifies_the_workflow() -> None:
     assert (view.has_labels, view.has_annotations) == (True, False)
 
 
+def test_an_outline_shows_what_the_metadata_tell_and_that_the_rest_is_not_read() -> None:
+    whole = a_workflow("play").in_stage("review").marked("draft").gate("wait")
+    outline = workflows.outline(whole.metadata())
+    known = ("key", "uid", "resource_version", "created", "labels", "markers", "finished")
+    assert [getattr(outline, name) for name in known] == [
+        getattr(whole.view(), name) for name in known
+    ]
+    assert (outline.read, outline.gates, outline.problem) == (False, (), "")
+    assert whole.view().read
+
+
 def an_output(
     index: int,
     name: str,

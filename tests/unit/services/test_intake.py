@@ -311,6 +311,44 @@ def test_after_a_start_who_waits_for_a_workflow_that_is_there_goes_at_once(
     virtual.run(main())
 
 
+def test_after_a_start_who_waits_for_a_workflow_that_is_not_read_comes_with_it() -> None:
+    async def main() -> None:
+        world = Scene()
+        world.intake.request(waiting("wake").build())
+        assert world.intake.workflow_listed(builders.at_review("play").metadata())
+        world.intake.start()
+        assert await world.after(90) == []
+        world.intake.workflow(builders.at_review("play").build())
+        assert await world.after() == ["wake"]
+        assert not world.intake.workflow_listed(builders.at_review("play").metadata())
+        assert await world.after() == []
+
+    virtual.run(main())
+
+
+def test_before_the_start_a_workflow_that_is_read_wakes_nobody() -> None:
+    async def main() -> None:
+        world = Scene()
+        world.intake.request(waiting("wake").build())
+        world.intake.workflow_listed(builders.at_review("play").metadata())
+        world.intake.workflow(builders.at_review("play").build())
+        assert await world.after() == []
+        world.intake.start()
+        assert await world.after() == ["wake"]
+
+    virtual.run(main())
+
+
+@scene
+async def test_a_listed_workflow_that_has_finished_is_forgotten_and_not_read(world: Scene) -> None:
+    world.intake.workflow(builders.at_review("play").build())
+    world.intake.request(waiting("wake").build())
+    await world.after()
+    assert not world.intake.workflow_listed(builders.a_workflow("play").finished().metadata())
+    assert len(world.stores.workflows) == 0
+    assert await world.after() == ["wake"]
+
+
 @pytest.mark.parametrize("outcome", ["BackingOff", "CircuitOpen"])
 def test_after_a_start_what_failed_or_was_held_is_spread_whatever_is_listed_with_it(
     outcome: str,

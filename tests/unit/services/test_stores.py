@@ -410,6 +410,38 @@ def test_what_a_write_made_of_a_workflow_is_assumed_only_on_what_it_rested_on() 
         assert index.matching(builders.NAMESPACE, name="play", task="") == (newer,)
 
 
+def test_a_listed_workflow_is_read_unless_this_very_version_of_it_was() -> None:
+    index = WorkflowIndex()
+    outline = workflows.outline(builders.at_review("play").metadata())
+    assert index.expect(outline)
+    assert index.expect(outline), "it was listed twice, and not read"
+    assert (len(index), index.unread) == (1, 1)
+    assert index.matching(builders.NAMESPACE, name=None, task="7") == (outline,)
+
+    whole = builders.at_review("play").view()
+    assert index.put(whole, NOW)
+    assert not index.expect(outline)
+    assert index.matching(builders.NAMESPACE, name="play", task="7") == (whole,)
+    for other in ("uid", "resourceVersion"):
+        body = builders.at_review("play").metadata()
+        body["metadata"][other] = "another"
+        assert index.expect(workflows.outline(body))
+        assert index.unread == 1
+        assert index.put(whole, NOW)
+    assert index.unread == 0
+
+
+def test_a_gate_keeps_its_time_while_its_workflow_is_read_again() -> None:
+    index = WorkflowIndex()
+    opened = builders.a_workflow().gate(started=0)
+    index.put(opened.view(), NOW + timedelta(seconds=0.3))
+    body = opened.metadata()
+    body["metadata"]["resourceVersion"] = "101"
+    index.expect(workflows.outline(body))
+    index.put(opened.view(), NOW + timedelta(seconds=0.6))
+    assert index.opened(opened.view(), opened.view().gates[0]) == NOW + timedelta(seconds=0.3)
+
+
 def test_a_gate_opened_when_it_was_first_shown_open_within_the_second_of_its_stamp() -> None:
     index = WorkflowIndex()
     closed = builders.a_workflow().view()
@@ -469,9 +501,9 @@ def test_the_sizes_count_what_is_kept_and_nothing_is_kept_of_what_is_over() -> N
     view = workflows.view(builders.a_workflow("play").build())
     assert stores.requests.put(request(), NOW) == key()
     stores.workflows.put(view, NOW)
-    assert stores.sizes() == {"workflows": 1, "requests": 1, "finished": 0}
+    assert stores.sizes() == {"workflows": 1, "unread": 0, "requests": 1, "finished": 0}
     stores.requests.finish(key())
-    assert stores.sizes() == {"workflows": 1, "requests": 0, "finished": 1}
+    assert stores.sizes() == {"workflows": 1, "unread": 0, "requests": 0, "finished": 1}
     stores.requests.remove(key())
     stores.workflows.remove(view.key)
     assert not any(stores.sizes().values())
