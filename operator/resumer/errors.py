@@ -40,6 +40,10 @@ class WithdrawnError(ResumerError):
     """The request that was to be acted on is gone, or was ended by somebody else."""
 
 
+class BusyError(ResumerError):
+    """Too many requests are to be written to the same Workflow just now; this one comes later."""
+
+
 class LeadershipLostError(ResumerError):
     """This process led and does no more: it has to end, another one is at work."""
 

@@ -27,10 +27,10 @@ import structlog
 
 from resumer import errors, ports
 from resumer.api.outcomes import Reason
-from resumer.api.resume import WorkflowResume
+from resumer.api.resume import Attempt, WorkflowResume
 from resumer.core import decision, events, status
 from resumer.core.keys import Key
-from resumer.core.observation import NOTHING, End, Look, Resume
+from resumer.core.observation import NOTHING, End, Facts, Look, Resume
 from resumer.services.attempting import Attempter, refusal
 from resumer.services.confirming import Confirmer
 from resumer.services.gathering import Gatherer
@@ -40,9 +40,13 @@ from resumer.services.reporting import Reporter
 from resumer.services.requeststore import Unreadable
 from resumer.services.stores import Stores
 from resumer.services.superseding import Superseder
+from resumer.services.writers import Turn, Writers
 
 _ROUNDS = 6
 """Looks in one pass: a workflow's state can change between look and write, but not for ever."""
+_BUSY_DELAY = 0.25
+"""Seconds, and up to twice as many, after which a request comes back to a Workflow that many wait
+for."""
 _MAX_DEFECTS = 5
 """Passes that may meet a defect of ours before the request is given up."""
 
@@ -80,11 +84,13 @@ class Reconciler:
         self._attempter = Attempter(outside, stores.workflows, self._gatherer, guard, confirmer)
         self._superseder = Superseder(outside.workflows, reporter)
         self._recorder = Recorder(stores, outside, reporter)
+        self._writers = Writers()
         self._turnstile = asyncio.Lock()
         self._defects: Counter[Key] = Counter()
         """Passes in a row that met a defect of ours."""
         self._unsure: set[Key] = set()
-        """Keys whose last pass was broken off: what it did outside is not known."""
+        """Keys of which a pass began an attempt, until one comes to its end: if it was broken off,
+        what it did outside is not known."""
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass.
@@ -120,12 +126,13 @@ class Reconciler:
             except errors.WithdrawnError:
                 self.forget(key)
                 ended = None
+            except errors.BusyError as error:
+                _log.debug("put off", why=str(error))
+                ended = _BUSY_DELAY * (1 + self._clock.random())
             except errors.ApiError:
-                self._unsure.add(key)
                 raise
             except Exception as defect:  # noqa: BLE001 - whatever it is, it must not stop the others
                 if isinstance(defect, TimeoutError) and bound.expired():
-                    self._unsure.add(key)
                     ended = await self._after_cut(key, request)
                 else:
                     ended = await self._after_defect(key, request, defect)
@@ -144,8 +151,22 @@ class Reconciler:
             return await self._recorder.tell_untold(key)
         # After a failed attempt its fate may be unknown: only a fresh look tells.
         fresh = status.attempts_made(request.status) > 0 or key in self._unsure
+        with self._writers.turn() as turn:
+            return await self._rounds(key, request, turn, fresh=fresh)
+
+    async def _rounds(
+        self, key: Key, request: WorkflowResume, turn: Turn, *, fresh: bool
+    ) -> float | None:
+        """Looks, decides and acts until there is something to record.
+
+        Args:
+            key: Of the request.
+            request: The request.
+            turn: At the Workflow that is to be written to.
+            fresh: Begin with a read.
+        """
         for _ in range(_ROUNDS):
-            await self._turn()
+            await self._breathe()
             try:
                 seen = await self._gatherer.observe(key.namespace, request, fresh=fresh)
             except errors.PermanentError as error:
@@ -153,6 +174,8 @@ class Reconciler:
                 return await self._recorder.record(key, request, NOTHING, end)
             now = self._clock.now()
             decided = decision.decide(seen, now)
+            if not isinstance(decided.what, Resume):
+                turn.give_back()
             match decided.what:
                 case Look() as look:
                     if fresh:
@@ -161,26 +184,35 @@ class Reconciler:
                         )
                     fresh = True
                 case End() as end:
-                    told = await self._superseder.end_older(request, decided.facts, end)
-                    delay = await self._recorder.record(key, request, decided.facts, told)
-                    if end.reason.outcome.terminal:
-                        # A life of the operator that ended may have left the claim of a probe.
-                        stage, holder = decided.facts.stage, request.metadata.uid
-                        await self._guard.ignored(key.namespace, stage, holder)
-                    return delay
+                    return await self._end(key, request, decided.facts, end)
                 case Resume(order):
+                    if not await turn.take(order.key):
+                        continue
+                    self._unsure.add(key)
                     ended = await self._attempter.attempt(request, decided, order)
                     if ended is not None:
-                        end, attempt = ended
-                        told = await self._superseder.end_older(request, decided.facts, end)
-                        return await self._recorder.record(
-                            key, request, decided.facts, told, attempt
-                        )
+                        turn.give_back()
+                        return await self._end(key, request, decided.facts, *ended)
                     fresh = True
         _log.info("workflow keeps changing")
         return CONFLICT_DELAY * (1 + self._clock.random())
 
-    async def _turn(self) -> None:
+    async def _end(
+        self,
+        key: Key,
+        request: WorkflowResume,
+        facts: Facts,
+        end: End,
+        attempt: Attempt | None = None,
+    ) -> float | None:
+        told = await self._superseder.end_older(request, facts, end)
+        delay = await self._recorder.record(key, request, facts, told, attempt)
+        if attempt is None and end.reason.outcome.terminal:
+            # A life of the operator that ended may have left the claim of a probe.
+            await self._guard.ignored(key.namespace, facts.stage, request.metadata.uid)
+        return delay
+
+    async def _breathe(self) -> None:
         """Lets through one pass for each round of the event loop.
 
         A decision can take some hundredths of a second, and a sixth with many heavy policies. Many

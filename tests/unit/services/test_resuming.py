@@ -15,7 +15,7 @@ from resumer.api.outcomes import Outcome, Reason
 from resumer.api.resume import RetryStatus
 from resumer.core import breaker, decision
 from resumer.core.breaker import Breaker
-from resumer.core.observation import NOTHING, Decision, Look, Observation
+from resumer.core.observation import NOTHING, Decision, Look, Observation, ResumeOrder
 from tests import builders, fakes
 from tests.unit.services.world import REQUESTS, WORKFLOWS, World, key
 
@@ -268,6 +268,58 @@ async def test_of_two_requests_at_the_same_time_one_resumes_and_the_other_says_b
         "Resumed",
     ]
     assert world.writes() == 1
+
+
+async def test_of_many_requests_at_the_same_time_only_the_first_writes_to_the_workflow(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resume = fakes.FakeBackend.resume
+
+    async def slow(self: fakes.FakeBackend, order: ResumeOrder) -> None:
+        for _ in range(100):  # rounds of the event loop, each of which lets one pass begin
+            await asyncio.sleep(0)
+        await resume(self, order)
+
+    monkeypatch.setattr(fakes.FakeBackend, "resume", slow)
+    names = ["wake", *(f"other-{number}" for number in range(40))]
+    world.add(*(builders.a_request(name) for name in names[1:]))
+    operator = world.start()
+    delays = await asyncio.gather(*(operator.look(name) for name in names))
+    late = [name for name, delay in zip(names, delays, strict=True) if delay is not None]
+    assert late, "a few wait for their turn, the others come later"
+    while late:
+        await operator.look(late.pop())
+
+    assert world.faults.count("backend.resume") == world.writes() == 1
+    outcomes = [world.outcome(name)[0] for name in names]
+    assert outcomes == [Outcome.RESUMED, *[Outcome.ALREADY_RESUMED] * 40]
+
+
+async def test_gates_of_one_workflow_that_are_asked_for_together_are_opened_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gates = [f"wait-{number}" for number in range(6)]
+    workflow = builders.a_workflow().in_stage("review")
+    for name in gates:
+        workflow.gate(name)
+    world = World().under(builders.three_stages(repeatable=True)).add(workflow)
+    world.add(*(builders.a_request(name).at_gate(f"displayName={name}") for name in gates))
+    running = most = 0
+    operator = world.start()
+    resume = fakes.FakeBackend.resume
+
+    async def counted(self: fakes.FakeBackend, order: ResumeOrder) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        await resume(self, order)
+        running -= 1
+
+    monkeypatch.setattr(fakes.FakeBackend, "resume", counted)
+    await asyncio.gather(*(operator.look(name) for name in gates))
+    assert (most, world.faults.count("backend.resume")) == (1, 6)
+    assert world.opened() == gates
 
 
 async def test_two_operators_with_one_request_write_once_and_say_once(world: World) -> None:
