@@ -9,16 +9,17 @@ No library does this: aiolimiter, which `events` uses, has a rate, but neither a
 Nor does the server do it all: priority and fairness bounds the calls under way, not their number.
 
 What holds no place here: the renewals of a leader, which must not wait, and streams once they are
-open.
+open. A call that takes longer than a few seconds leaves its place to another one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import heapq
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -36,6 +37,10 @@ LONGEST_PAUSE: Final = 60.0
 
 USUAL_PAUSE: Final = 1.0
 """Seconds, where a 429 does not say."""
+
+LONG: Final = 5.0
+"""Seconds after which a call that is under way holds no place any more. After a 429 there may be
+only one, and a list that hangs would keep all writes waiting for a minute."""
 
 _SHORTEST: Final = 0.001
 """Seconds between two looks at the line; of a shorter time a float may lose all."""
@@ -100,7 +105,8 @@ class Throttle:
         while True:
             sent = await self._turn(rank, patient_until)
             try:
-                result = await call()
+                with self._place():
+                    result = await call()
             except errors.TransientError as error:
                 if error.status != 429:
                     self._ended(sent)
@@ -114,6 +120,25 @@ class Throttle:
             else:
                 self._ended(sent)
                 return result
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        """Holds a place among the calls under way, but not for as long as a call may hang."""
+        left = False
+
+        def leave() -> None:
+            nonlocal left
+            left = True
+            self._pace = pacing.left(self._pace)
+            self._call_up()
+
+        timer = asyncio.get_running_loop().call_later(LONG, leave)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if left:
+                self._pace = pacing.came_back(self._pace)
 
     async def _turn(self, rank: Rank, patient_until: float) -> float:
         """Returns when the turn has come, and when that was."""

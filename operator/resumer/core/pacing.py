@@ -108,6 +108,16 @@ def ended(pace: Pace, limits: Limits, sent: float, now: float) -> Pace:
     return dataclasses.replace(pace, window=min(limits.window, pace.window + more), grown=now)
 
 
+def left(pace: Pace) -> Pace:
+    """A call is under way for so long that it does not count any more."""
+    return dataclasses.replace(pace, running=pace.running - 1)
+
+
+def came_back(pace: Pace) -> Pace:
+    """A call that had `left` is about to end."""
+    return dataclasses.replace(pace, running=pace.running + 1)
+
+
 def turned_away(pace: Pace, sent: float, now: float, seconds: float, unit_random: float) -> Pace:
     """A call was turned away.
 

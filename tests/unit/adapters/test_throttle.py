@@ -107,6 +107,24 @@ def test_calls_within_the_limits_go_at_once_and_are_not_measured() -> None:
     virtual.run(scene())
 
 
+def test_a_call_that_hangs_leaves_its_place_to_another_one_after_some_seconds() -> None:
+    async def scene() -> None:
+        server, quick = Server(seconds=60.0), Server(seconds=1.0)
+        throttle = made(Told(), window=1)
+        hanging = asyncio.create_task(throttle.run(READ, server.call("hangs")))
+        await asyncio.sleep(0)
+        for name in ("first", "second"):
+            await throttle.run(WRITE, quick.call(name))
+        assert quick.times == [throttles.LONG, throttles.LONG + 1]
+        await hanging
+        began = asyncio.get_running_loop().time()
+        both = [throttle.run(WRITE, quick.call(name)) for name in ("third", "fourth")]
+        await asyncio.gather(*both)
+        assert quick.times[2:] == [began, began + 1], "it has come back once, and left once"
+
+    virtual.run(scene())
+
+
 def test_beyond_the_burst_writes_go_first_then_reads_then_events_each_in_their_order() -> None:
     async def scene() -> None:
         told, server = Told(), Server()
