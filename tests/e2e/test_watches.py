@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from resumer.adapters import kube
+from resumer.api.outcomes import Reason
 from tests.controlplane import client, launcher
 from tests.controlplane.plugin import KubeconfigFor
 from tests.e2e.support import faults, manifests, process, rig, waiting
@@ -34,6 +36,16 @@ def plant(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]
     with rig.running(home, tmp_path_factory.mktemp("watches"), options=options) as started:
         started.policy(STAGE)
         yield started
+
+
+class ReadingOn(faults.Hold):
+    """Stops the pages in which an operator reads all workflows after it has listed them."""
+
+    async def __call__(self, call: faults.Call) -> faults.Reply | None:
+        selector = call.request.query.get("labelSelector", "")
+        listed = kube.Accept.METADATA_LIST in call.request.headers["Accept"]
+        of_a_task = "task-id=" in selector
+        return await (call.forward() if listed or of_a_task else super().__call__(call))
 
 
 @contextlib.contextmanager
@@ -68,6 +80,55 @@ def health(operator: process.Operator, plural: str) -> bool:
 def _checks(body: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(body)["checks"]
     return found
+
+
+def test_requests_are_served_before_all_workflows_are_read_after_a_start(plant: Rig) -> None:
+    plant.home.ask(plant.request("unread-waits", STAGE))
+    plant.came_to("unread-waits", Reason.WORKFLOW_NOT_FOUND)
+    plant.stop()
+    for name in ("unread-new", "unread-waits", "unread-other"):
+        plant.home.submit(plant.workflow(name, STAGE))
+    hold = ReadingOn()
+    with plant.proxy.on("GET", "/workflows$", hold, times=None):
+        operator = plant.start()
+        hold.wait()
+        unread = operator.metric("resumer_known_objects", kind="unread")
+        assert unread >= 3
+        began = len(plant.proxy.log("GET", "/workflows$"))
+        plant.home.ask(plant.request("unread-new", STAGE))
+        plant.resumed_once("unread-new")
+        looks = plant.proxy.log("GET", "/workflows$")[began:]
+        assert len(looks) == 1, "one read for the decision"
+        plant.untouched("unread-waits")
+    hold.release()
+    plant.resumed_once("unread-waits")
+    waiting.eventually(
+        lambda: operator.metric("resumer_known_objects", kind="unread") == 0, operator.tail
+    )
+    plant.untouched("unread-other")
+
+
+def test_after_a_gap_only_the_workflows_that_changed_in_it_are_read(plant: Rig) -> None:
+    names = plant.at_gates(STAGE, 15, "gap")
+    changed, others = names[0], names[1:]
+    plant.proxy.freeze("/workflows$")
+    labels = {"metadata": {"labels": {"seen": "no"}}}
+    plant.home.cluster.patch(homes.WORKFLOW, changed, plant.home.namespace, labels)
+    known = len(plant.proxy.log("GET", "/workflows/"))
+    plant.proxy.expire("/workflows$")
+    plant.proxy.thaw()
+
+    def read() -> Sequence[str]:
+        """The names of the workflows that were read."""
+        since = plant.proxy.log("GET", "/workflows/")[known:]
+        return [one.path.rpartition("/")[2] for one in since]
+
+    waiting.eventually(lambda: changed in read(), lambda: f"read: {read()}")
+    plant.home.ask(plant.request(changed, STAGE))
+    plant.resumed_once(changed)
+    assert not set(read()) & set(others)
+    for name in others:
+        plant.untouched(name)
 
 
 def test_watches_that_break_every_second_cost_nothing(plant: Rig) -> None:

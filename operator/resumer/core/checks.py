@@ -559,6 +559,8 @@ def _description(case: Case) -> str:
     """What the request looks for, in words."""
     named = f"named {case.spec.workflow_name!r} " if case.spec.workflow_name else ""
     others, _ = case.label_selector.without(case.policy.stage_label)
-    task = f"{case.policy.task_label}={case.spec.correlation_data.task_id}"
-    labels = f"{base.truncate(str(others), 200)},{task}" if others.requirements else task
-    return f"{named}with labels {labels}"
+    label, task = case.policy.task_label, case.spec.correlation_data.task_id
+    labels = [base.truncate(str(others), 200)] if others.requirements else []
+    if others.implied().get(label) != task:
+        labels.append(f"{label}={task}")
+    return f"{named}with labels {','.join(labels)}"

@@ -444,6 +444,7 @@ def test_an_early_event_waits_until_its_deadline_and_then_expires(
             a_request().selecting("current-stage=review"),
             "there is no workflow with labels task-id=7",
         ),
+        (a_request().selecting("task-id=7"), "there is no workflow with labels task-id=7"),
         (
             a_request().named("other").selecting(None),
             "there is no workflow named 'other' with labels task-id=7",
@@ -461,6 +462,7 @@ def test_a_missing_workflow_is_described_by_what_was_looked_for(
     assert reason is Reason.WORKFLOW_NOT_FOUND
     assert found.startswith(message)
     assert len(found) < 300
+    assert "task-id=7,task-id=7" not in found
 
 
 @pytest.mark.parametrize(
