@@ -196,7 +196,7 @@ class OperatorChild(Child):
         return {label: float(value) for label, value in samples}
 
     async def settled(self, seconds: float) -> None:
-        """Return as soon as it has nothing to do, twice in a row.
+        """Return as soon as it has nothing to do and nothing to read, twice in a row.
 
         Raises:
             ContenderFailed: it took longer than so many seconds
@@ -208,8 +208,10 @@ class OperatorChild(Child):
             if time.monotonic() > deadline:
                 raise ContenderFailed(f"the operator is still busy after {seconds:g} s: {depth}")
             await asyncio.sleep(_POLL)
-            depth = await self.metrics("resumer_queue_depth")
-            idle = idle + 1 if depth["ready"] == depth["running"] == 0 else 0
+            known = await self.metrics("resumer_known_objects")
+            depth = {**await self.metrics("resumer_queue_depth"), "unread": known["unread"]}
+            busy = depth["ready"] or depth["running"] or depth["unread"]
+            idle = 0 if busy else idle + 1
 
 
 class Contender(abc.ABC):

@@ -39,7 +39,7 @@ class Figures:
         ready: seconds from the start of the process until it is ready
         ready_processor: seconds of processor time that the operator used by then
         ready_server: the same of API server and store
-        settled: seconds from the start until it has looked at all that waits
+        settled: seconds from the start until it has read all and looked at all that waits
         settled_processor: processor time of the operator by then
         memory: bytes of its resident memory then
         peak: the most it had
@@ -79,9 +79,9 @@ class Figures:
 LEGEND = """\
 listed: seconds and API server's processor time for a client that only lists the same, in the pages
 that the operator takes; ready: seconds from the start of the operator, its processor time and the
-API server's (and etcd's) by then; settled: all that waits looked at again; RSS: then, and its peak;
-idle: of one processor, and calls; p50, p95: from the creation of a request to the gate seen open,
-one at a time while all others wait; CPU, writes, reads: for each of those.
+API server's (and etcd's) by then; settled: all workflows read, all that waits looked at again;
+RSS: then, and its peak; idle: of one processor, and calls; p50, p95: from the creation of a request
+to the gate seen open, one at a time while all others wait; CPU, writes, reads: for each of those.
 """
 
 _COLUMNS = (
