@@ -22,9 +22,12 @@ BENCH_ARGS ?=
 KEEP ?=
 UPGRADE ?=
 IMAGE ?= resumer:dev
+REPOSITORY ?= resumer
+SOURCE ?=
+TAG ?=
 
 # Folders of Python and of YAML, as far as they exist.
-PYTHON_DIRS := $(wildcard operator/resumer tests demo docs)
+PYTHON_DIRS := $(wildcard operator/resumer tests demo docs release)
 YAML_DIRS := $(wildcard .github crds charts deploy)
 
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
@@ -158,6 +161,27 @@ verify: lock chart docs lint types unit ## Regenerate what is generated, check i
 image: ## Build the container image with Docker; IMAGE names it
 	@command -v docker >/dev/null || { echo "make image: docker is not on the PATH" >&2; exit 1; }
 	docker build --tag '$(IMAGE)' --build-arg "VERSION=$$(sed -n 's/^__version__ = "\(.*\)"$$/\1/p' operator/resumer/__init__.py)" .
+
+.PHONY: dist
+dist: init ## Write all files of a release to dist/; REPOSITORY names the place of the image
+	$(BIN)/python -m release dist --repository '$(REPOSITORY)' --source '$(SOURCE)'
+
+.PHONY: sbom
+sbom: init ## Write dist/sbom.cdx.json: the packages that run, their licences and what needs which
+	$(BIN)/python -m release sbom
+
+.PHONY: licenses
+licenses: init ## Print the packages that run with their licences, and fail on one that is not allowed
+	@$(BIN)/python -m release licenses
+
+# Not part of `make test`: whether a weakness is known changes without a change here.
+.PHONY: audit
+audit: init ## Ask the package registry for known weaknesses of the packages that run
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off --requirement requirements/run.txt
+
+.PHONY: release-check
+release-check: init ## Say what is in the way of a release; TAG names it, as v1.2.3
+	$(BIN)/python -m release check $(if $(TAG),--tag '$(TAG)')
 
 .PHONY: clean
 clean: ## Remove .venv, caches and what was built
