@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
+
 from resumer import ports
 from resumer.adapters import (
     argo,
@@ -76,8 +78,19 @@ class Services:
     """None where this process works without an election."""
 
 
-async def connect(settings: Settings, clock: SystemClock, activity: WatchActivity) -> Connection:
+async def connect(
+    settings: Settings,
+    clock: SystemClock,
+    activity: WatchActivity,
+    hooks: Sequence[aiohttp.TraceConfig] = (),
+) -> Connection:
     """The way to the API server, by whose answers the clock is put right.
+
+    Args:
+        settings: Of the process.
+        clock: Is put right.
+        activity: Sees the watches.
+        hooks: See all calls.
 
     Raises:
         SettingsError: There is no way to reach a cluster.
@@ -88,11 +101,16 @@ async def connect(settings: Settings, clock: SystemClock, activity: WatchActivit
         kubeconfig=settings.kubeconfig,
         context=settings.context,
         timekeeper=Timekeeper(clock),
+        hooks=hooks,
     )
 
 
 def build(
-    settings: Settings, connection: Connection, clock: ports.Clock, metrics: Metrics
+    settings: Settings,
+    connection: Connection,
+    clock: ports.Clock,
+    metrics: Metrics,
+    traces: ports.Tracing,
 ) -> Services:
     """Puts the services together; nothing is started.
 
@@ -101,6 +119,7 @@ def build(
         connection: To the API server.
         clock: Time and chance.
         metrics: Takes the measurements.
+        traces: Takes the spans.
 
     Raises:
         SettingsError: There is to be an election, and no namespace for its lease is known.
@@ -141,6 +160,7 @@ def build(
             requests=request_writer,
             clock=clock,
             telemetry=metrics,
+            tracing=traces,
         ),
         Guard(stores.breakers, breakers.KubeBreakers(client), metrics),
         Reporter(publisher, metrics),

@@ -9,14 +9,16 @@ services.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from resumer.api.base import ObjectMeta
 from resumer.core.breaker import Breaker
 from resumer.core.keys import Key
 from resumer.core.leadership import Record
-from resumer.core.observation import ResumeOrder
+from resumer.core.observation import End, Facts, ResumeOrder
 
 Body = Mapping[str, Any]
 """A Kubernetes object as plain JSON; never modified by who receives it."""
@@ -197,6 +199,30 @@ class Telemetry(Protocol):
         """One pass over a WorkflowResume took so long; ``error`` is the class raised, or ``""``."""
 
 
+class Tracing(Protocol):
+    """The trace of each WorkflowResume, where traces are switched on."""
+
+    def reconcile(
+        self, metadata: ObjectMeta, created: datetime | None, *, first: bool
+    ) -> AbstractContextManager[Mapping[str, str]]:
+        """One pass over a WorkflowResume; what happens inside of it becomes a part of its trace.
+
+        Args:
+            metadata: Of the WorkflowResume.
+            created: When it was created, as finely as it is known.
+            first: Whether none has ended with a status yet, so that the way to it is told as well.
+
+        Returns:
+            Enters to what log lines of the pass carry: the ids of the trace and of the pass.
+        """
+
+    def found(self, facts: Facts, end: End) -> None:
+        """What the pass under way came to, whether that is news or not."""
+
+    def ended(self) -> None:
+        """That was the last one, and it is recorded: the trace is complete."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outside:
     """The ports that one pass over a request uses."""
@@ -206,3 +232,4 @@ class Outside:
     requests: Requests
     clock: Clock
     telemetry: Telemetry
+    tracing: Tracing

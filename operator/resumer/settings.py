@@ -74,6 +74,11 @@ class Settings:
     all is well.
     """
 
+    tracing: bool = False
+    """Whether to export traces, as the environment says (``OTEL_...``). Off by default: it needs a
+    collector.
+    """
+
     metrics_host: str = ""
     """The address to serve metrics and health on. Empty: all, IPv4 and IPv6, because a probe comes
     to the pod's.

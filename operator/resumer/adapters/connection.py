@@ -9,7 +9,7 @@ closed by `close`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import aiohttp
@@ -32,8 +32,10 @@ class Connection:
         access: credentials.Credentials,
         watch_activity: watches.WatchActivity,
         timekeeper: timekeeping.Timekeeper | None = None,
+        hooks: Sequence[aiohttp.TraceConfig] = (),
     ) -> None:
         """Use `open`."""
+        self._hooks = list(hooks)
         self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = (
             (access,) if timekeeper is None else (access, timekeeper)
         )
@@ -53,6 +55,7 @@ class Connection:
         kubeconfig: str = "",
         context: str = "",
         timekeeper: timekeeping.Timekeeper | None = None,
+        hooks: Sequence[aiohttp.TraceConfig] = (),
     ) -> Connection:
         """Reads the configuration; the first connection is made by the first call.
 
@@ -62,12 +65,13 @@ class Connection:
             kubeconfig: As for `Credentials.load`.
             context: As for `Credentials.load`.
             timekeeper: Sees the times of all answers.
+            hooks: See all calls.
 
         Raises:
             SettingsError: There is no configuration, or it cannot be understood.
         """
         access = await credentials.Credentials.load(clock, kubeconfig=kubeconfig, context=context)
-        return cls(clock, access, watch_activity, timekeeper)
+        return cls(clock, access, watch_activity, timekeeper, hooks)
 
     @property
     def server(self) -> str:
@@ -150,6 +154,7 @@ class Connection:
                 "Accept-Encoding": "identity",
             },
             middlewares=self._middlewares,
+            trace_configs=self._hooks,
             proxy=self._access.proxy,
             response_class=response_class,
         )

@@ -213,7 +213,7 @@ Moment = Annotated[
 
 
 class ObjectMeta(ApiModel):
-    """The few fields of ``metadata`` that decisions are made on."""
+    """The few fields of ``metadata`` that decisions are made on, and the annotations for traces."""
 
     name: Text = ""
     namespace: Text = ""
@@ -222,3 +222,4 @@ class ObjectMeta(ApiModel):
     generation: Integer = 0
     creation_timestamp: Moment | None = None
     deletion_timestamp: Moment | None = None
+    annotations: dict[Text, Text] = pydantic.Field(default_factory=dict)

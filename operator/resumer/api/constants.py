@@ -79,6 +79,12 @@ STAGE_MARKER_PREFIX: Final = "stage.resumer.argoproj.io/"
 EVENT_MARKER_PREFIX: Final = "event.resumer.argoproj.io/"
 """The same for a request without a stage, followed by the event type."""
 
+TRACEPARENT: Final = "resumer.argoproj.io/traceparent"
+"""Annotation on a WorkflowResume: the W3C trace context of the event that asked for it."""
+
+TRACESTATE: Final = "resumer.argoproj.io/tracestate"
+"""The same for what vendors add to it."""
+
 WHOLE_WORKFLOW: Final = "/spec/suspend"
 """Stands for the node in a marker when the whole workflow was suspended.
 

@@ -23,6 +23,7 @@ _NO_PORT = "none"
 _SCOPE = "What to work on"
 _CONNECTION = "The API server"
 _LOGS = "Logs"
+_TRACES = "Traces"
 _PROBES = "Metrics and health"
 _LIMITS = "Limits"
 _ELECTION = "Leader election"
@@ -184,6 +185,16 @@ def run(  # noqa: PLR0913 - one argument per option is how typer reads them
             "The least important lines to write. At info, each outcome of a request is one line.",
         ),
     ] = _DEFAULTS.log_level,
+    tracing: Annotated[
+        bool,
+        _option(
+            _TRACES,
+            "tracing",
+            "",
+            "Send a trace of each WorkflowResume to where OTEL_EXPORTER_OTLP_ENDPOINT says, by "
+            "OTLP over HTTP. `--no-tracing` sends none.",
+        ),
+    ] = _DEFAULTS.tracing,
     metrics_host: Annotated[
         str,
         _option(
@@ -319,6 +330,7 @@ def run(  # noqa: PLR0913 - one argument per option is how typer reads them
         context=context,
         log_format=log_format,
         log_level=log_level,
+        tracing=tracing,
         metrics_host=metrics_host,
         metrics_port=_port(metrics_port),
         workers=workers,

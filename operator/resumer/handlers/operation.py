@@ -31,7 +31,7 @@ from resumer.adapters.watches import WatchActivity
 from resumer.handlers import embedding, watching
 from resumer.services.leading import Elector
 from resumer.settings import Settings
-from resumer.telemetry import health
+from resumer.telemetry import health, tracing
 from resumer.telemetry.metrics import Metrics
 from resumer.telemetry.server import Server
 
@@ -39,6 +39,8 @@ _FRAMES = 20_000
 """How deep the interpreter may go; twice what the deepest object of the API server needs."""
 _POLL = 0.02
 """Seconds between two looks whether the watches stand."""
+_LAST_TRACES = 1.0
+"""Seconds that a collector gets to take the last traces."""
 _KINDS_INTERVAL = 1.0
 """Seconds between two looks whether all kinds are installed."""
 
@@ -68,9 +70,10 @@ async def _operate(settings: Settings) -> int:
     activity = WatchActivity(
         watching.WATCHED, namespaces=settings.namespaces, now=clock.monotonic()
     )
-    connection = await factory.connect(settings, clock, activity)
-    metrics = Metrics(watch_ages=lambda: activity.ages(clock.monotonic()))
-    services = factory.build(settings, connection, clock, metrics)
+    traces = tracing.begin(settings.tracing, clock)
+    connection = await factory.connect(settings, clock, activity, traces.hooks())
+    metrics = Metrics(lambda: activity.ages(clock.monotonic()), traces.exemplar)
+    services = factory.build(settings, connection, clock, metrics, traces)
     ready = asyncio.Event()
     try:
         async with _server(settings, metrics, activity, clock, ready, services.elector):
@@ -86,6 +89,7 @@ async def _operate(settings: Settings) -> int:
     finally:
         await services.events.close()
         await connection.close()
+        await traces.close(_LAST_TRACES)
 
 
 async def _kinds_are_served(services: factory.Services, stop: asyncio.Event) -> bool:

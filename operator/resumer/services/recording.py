@@ -75,7 +75,9 @@ class Recorder:
 
     async def tell_untold(self, key: Key) -> float | None:
         """Tries again to write what could not be written; see `record`."""
-        return await self._tell(key, self._untold.pop(key), attempted=True)
+        untold = self._untold.pop(key)
+        self._out.tracing.found(untold.facts, untold.end)
+        return await self._tell(key, untold, attempted=True)
 
     async def record(
         self,
@@ -101,6 +103,7 @@ class Recorder:
             ApiError: The status could not be written.
         """
         now = self._out.clock.now()
+        self._out.tracing.found(facts, end)
         untold = self._flickers(key, request, end)
         if untold:
             return untold
@@ -115,6 +118,7 @@ class Recorder:
     async def refuse(self, key: Key, request: Unreadable) -> None:
         """Records that an object is not what its schema says, as an older or edited CRD allows."""
         end = End(Reason.INVALID_OBJECT, request.problem)
+        self._out.tracing.found(NOTHING, end)
         composed = status.compose(
             request.metadata, status.EMPTY, end, self._out.clock.now(), facts=NOTHING
         )
@@ -124,6 +128,8 @@ class Recorder:
             )
         except (errors.NotFoundError, errors.PreconditionError):
             _log.debug("invalid object is gone", namespace=key.namespace, workflowresume=key.name)
+        else:
+            self._out.tracing.ended()
         self._stores.requests.finish(key)
         self._reporter.refused(end.reason)
 
@@ -147,6 +153,8 @@ class Recorder:
                 self._untold[key] = ended
             raise
         self._reporter.decided(request, ended.facts, end, now, origin)
+        if end.reason.outcome.terminal:
+            self._out.tracing.ended()
         if not end.reason.outcome.terminal and key in self._stores.requests:
             # Withdrawn meanwhile, it would be put back for good.
             self._stores.requests.put(body, now)

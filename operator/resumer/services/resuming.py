@@ -79,6 +79,7 @@ class Reconciler:
         self._longest = longest
         self._requests = stores.requests
         self._clock = outside.clock
+        self._tracing = outside.tracing
         self._guard = guard
         self._gatherer = Gatherer(stores, outside.workflows)
         self._attempter = Attempter(outside, stores.workflows, self._gatherer, guard, confirmer)
@@ -108,15 +109,23 @@ class Reconciler:
             self.forget(key)
             return None
         if isinstance(request, Unreadable):
-            await self._recorder.refuse(key, request)
+            metadata = request.metadata
+            with self._tracing.reconcile(metadata, metadata.creation_timestamp, first=True):
+                await self._recorder.refuse(key, request)
             return None
         delivery = events.delivery_id(request.spec.correlation_data.github_event)
         ids = {"delivery_id": delivery} if delivery else {}
-        with structlog.contextvars.bound_contextvars(
-            correlation_id=request.metadata.uid,
-            namespace=key.namespace,
-            workflowresume=key.name,
-            **ids,
+        created = self._requests.created(request)
+        first = request.status.outcome is None and key not in self._unsure
+        with (
+            self._tracing.reconcile(request.metadata, created, first=first) as trace,
+            structlog.contextvars.bound_contextvars(
+                correlation_id=request.metadata.uid,
+                namespace=key.namespace,
+                workflowresume=key.name,
+                **ids,
+                **trace,
+            ),
         ):
             bound = asyncio.timeout(self._longest)
             try:

@@ -42,9 +42,14 @@ class Metrics:
     Args:
         watch_ages: Asked at each scrape: for each watched resource, the seconds since it was last
             heard of.
+        exemplar: Asked at each resume: the ids of the trace that shows it, or None for none.
     """
 
-    def __init__(self, watch_ages: Callable[[], Mapping[str, float]] = dict) -> None:
+    def __init__(
+        self,
+        watch_ages: Callable[[], Mapping[str, float]] = dict,
+        exemplar: Callable[[], dict[str, str] | None] = lambda: None,
+    ) -> None:
         prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = prometheus.CollectorRegistry()
         self._requests = self._counter("resumer_requests_total")
@@ -70,6 +75,7 @@ class Metrics:
         self._stage = _Bounded(STAGE_LIMIT)
         self._word = _Bounded(WORD_LIMIT)
         self._shown: set[tuple[str, str]] = set()
+        self._exemplar = exemplar
 
     def decided(self, stage: str, outcome: str, reason: str) -> None:
         """A WorkflowResume got a new outcome or a new reason."""
@@ -86,10 +92,11 @@ class Metrics:
 
         Clocks of several machines are compared here: what would be negative counts as 0.
         """
-        name = self._stage(stage)
-        self._latency.labels(stage=name).observe(max(0.0, since_created))
-        self._gate_wait.labels(stage=name).observe(max(0.0, since_created - since_open))
-        self._reaction.labels(stage=name).observe(max(0.0, min(since_created, since_open)))
+        name, shown = self._stage(stage), self._exemplar()
+        waited = since_created - since_open
+        self._latency.labels(stage=name).observe(max(0.0, since_created), shown)
+        self._gate_wait.labels(stage=name).observe(max(0.0, waited), shown)
+        self._reaction.labels(stage=name).observe(max(0.0, min(since_created, since_open)), shown)
 
     def breaker_changed(self, namespace: str, stage: str, before: str, after: str) -> None:
         """This process brought a circuit breaker from one state to another."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from resumer import errors
+from resumer import errors, ports
 from resumer.api import constants
 from resumer.api.outcomes import Outcome
 from resumer.api.resume import ResumeStatus
@@ -30,6 +30,7 @@ from resumer.services.resuming import Reconciler
 from resumer.services.resyncing import Resync
 from resumer.services.stores import PolicyStore, Stores
 from resumer.services.workflowindex import WorkflowIndex
+from resumer.telemetry import tracing
 from tests import builders, fakes
 
 WORKFLOWS, REQUESTS = constants.WORKFLOW_PLURAL, constants.RESUME_PLURAL
@@ -52,6 +53,7 @@ class World:
     faults: fakes.Faults = field(default_factory=fakes.Faults)
     events: fakes.FakeEvents = field(default_factory=fakes.FakeEvents)
     telemetry: fakes.FakeTelemetry = field(default_factory=fakes.FakeTelemetry)
+    tracing: ports.Tracing = field(default_factory=tracing.Untraced)
     api: fakes.FakeApi = field(init=False)
     breakers: fakes.FakeBreakers = field(init=False)
     policies: list[Policy] = field(default_factory=list)
@@ -132,6 +134,7 @@ class Operator:
                 requests=fakes.FakeRequests(world.api, faults),
                 clock=clock,
                 telemetry=telemetry,
+                tracing=world.tracing,
             ),
             self.guard,
             Reporter(world.events, telemetry),
