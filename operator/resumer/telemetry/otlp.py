@@ -42,13 +42,13 @@ def begin(clock: ports.Clock) -> spans.Spans:
     Raises:
         SettingsError: A variable says what cannot be.
     """
-    _check_variables()
     # It warns of each annotation that it cannot read, and users write those.
     logging.getLogger(_PARSERS).setLevel(logging.ERROR)
     ids = spans.Ids()
     try:
+        _check_variables()
         provider = trace.TracerProvider(
-            id_generator=ids, resource=_resource(), shutdown_on_exit=False
+            id_generator=ids, resource=resource(), shutdown_on_exit=False
         )
         exporter = TellingExporter(trace_exporter.OTLPSpanExporter())
         provider.add_span_processor(export.BatchSpanProcessor(exporter))
@@ -125,7 +125,7 @@ def _check_variables() -> None:
             "collector takes on port 4318",
         )
     url = urllib.parse.urlsplit(_endpoint())
-    if url.scheme not in ("http", "https") or not url.hostname:
+    if url.scheme not in ("http", "https") or not url.hostname or url.port == 0:
         raise errors.SettingsError(
             "tracing",
             f"OTEL_EXPORTER_OTLP_ENDPOINT is {_endpoint()!r}: it has to be an http or https URL, "
@@ -142,7 +142,7 @@ def _set(name: str) -> str:
     return next((value for prefix in _SIGNAL if (value := os.environ.get(prefix + name))), "")
 
 
-def _resource() -> resources.Resource:
+def resource() -> resources.Resource:
     """Who traces; the variables OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win."""
     ours = {
         resources.SERVICE_NAME: "resumer",

@@ -186,7 +186,7 @@ class Spans:
             _under_way.reset(token)
             current.over = True
             if current.calls or failed:
-                now = max(began, _nanoseconds(self._clock.now()))
+                now = self._since(began)
                 if first:
                     with self._ids.given(metadata.uid, INTAKE):
                         way = self._tracer.start_span(INTAKE, within, start_time=born)
@@ -278,6 +278,7 @@ class Spans:
         current.calls += 1
         named = template(sent.url.path)
         context = trace.set_span_in_context(current.span, Context())
+        call.began = _nanoseconds(self._clock.now())
         span = call.span = self._tracer.start_span(
             f"{sent.method} {named}",
             context,
@@ -290,7 +291,7 @@ class Spans:
                 "url.full": str(sent.url.with_query(None).with_user(None)),
                 "url.template": named,
             },
-            start_time=_nanoseconds(self._clock.now()),
+            start_time=call.began,
         )
         # An API server that traces may go on from here.
         _propagator.inject(sent.headers, trace.set_span_in_context(span, Context()))
@@ -304,7 +305,7 @@ class Spans:
             span.set_attribute("http.response.status_code", status)
             if status >= 400:
                 _mark(span, str(status))
-            span.end(_nanoseconds(self._clock.now()))
+            span.end(self._since(call.began))
 
     async def _call_fails(
         self,
@@ -315,7 +316,11 @@ class Spans:
         span = getattr(call, "span", None)
         if span is not None:
             _mark(span, type(got.exception).__name__)
-            span.end(_nanoseconds(self._clock.now()))
+            span.end(self._since(call.began))
+
+    def _since(self, began: int) -> int:
+        """The time; not before something began, although the clock may be put right meanwhile."""
+        return max(began, _nanoseconds(self._clock.now()))
 
 
 def _about(facts: Facts, end: End) -> dict[str, str]:

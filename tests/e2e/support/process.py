@@ -73,12 +73,15 @@ class Operator:
                 raise AssertionError(f"no log line {dict(wanted)}: {what}; {self.tail()}")
             time.sleep(_POLL)
 
-    def get(self, path: str) -> tuple[int, str]:
+    def get(self, path: str, accept: str = "*/*") -> tuple[int, str]:
         """The status and the body of an answer of its HTTP server."""
         if self._port is None:
             self._port = int(self.wait_logged("serving metrics and health")["port"])
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=10) as got:
+            asked = urllib.request.Request(
+                f"http://127.0.0.1:{self._port}{path}", headers={"Accept": accept}
+            )
+            with urllib.request.urlopen(asked, timeout=10) as got:
                 return got.status, got.read().decode()
         except urllib.error.HTTPError as error:
             with error:

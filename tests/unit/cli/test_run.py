@@ -22,6 +22,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "context": ("staging", "staging"),
     "log_format": ("console", settings.LogFormat.CONSOLE),
     "log_level": ("debug", settings.LogLevel.DEBUG),
+    "tracing": ("true", True),
     "metrics_host": ("::1", "::1"),
     "metrics_port": ("0", 0),
     "workers": ("7", 7),

@@ -232,3 +232,22 @@ def test_what_is_no_name_of_a_stage_has_no_label_of_its_own(stage: str) -> None:
     counted = metrics.Metrics()
     counted.attempted(stage, "Done")
     assert series(counted, "resumer_attempts_total") == [{"stage": metrics.OTHER, "result": "Done"}]
+
+
+def test_latencies_carry_the_ids_of_a_trace_where_there_is_one() -> None:
+    ids = {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"}
+    shown = [ids, None]
+    counted = metrics.Metrics(exemplar=lambda: shown.pop(0))
+    for seconds in (0.2, 2.0):
+        counted.resumed("review", seconds, seconds)
+    found = {
+        (sample.name, sample.labels["le"]): sample.exemplar.labels
+        for family in counted.registry.collect()
+        for sample in family.samples
+        if sample.exemplar is not None
+    }
+    assert found == {
+        ("resumer_resume_latency_seconds_bucket", "0.25"): ids,
+        ("resumer_gate_wait_seconds_bucket", "0.005"): ids,
+        ("resumer_reaction_seconds_bucket", "0.25"): ids,
+    }
