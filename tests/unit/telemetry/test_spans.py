@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import pathlib
 import threading
 import uuid
 from collections.abc import AsyncIterator
@@ -297,6 +299,13 @@ def test_log_lines_and_exemplars_name_the_pass() -> None:
     assert shown == {name: ids[name] for name in ("trace_id", "span_id")}
     # What Prometheus takes at most.
     assert sum(len(name) + len(value) for name, value in shown.items()) <= 128
+
+
+def test_the_id_of_a_trace_can_be_computed_from_the_uid_as_the_page_says() -> None:
+    uid = request().uid
+    page = (pathlib.Path(__file__).parents[3] / "docs" / "tracing.md").read_text()
+    assert "sha256sum | cut -c1-32" in page
+    assert f"{spans.trace_id(uid):032x}" == hashlib.sha256(uid.encode()).hexdigest()[:32]
 
 
 def test_a_share_of_the_traces_is_a_share_of_the_requests() -> None:
