@@ -28,16 +28,15 @@ RBAC = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
 OTHERS = ("Service", "PodDisruptionBudget", "NetworkPolicy")
 
 _USERS_OFF = {"aggregateToView": False, "aggregateToEdit": False, "requesterRole": False}
+_OPTIONAL: Json = {
+    "networkPolicy": {"enabled": True},
+    "tracing": {"enabled": True, "endpoint": "http://collector.observability:4318"},
+}
 CHART: dict[str, tuple[str, Json]] = {
-    "cluster-install": ("resumer", {"networkPolicy": {"enabled": True}}),
+    "cluster-install": ("resumer", _OPTIONAL),
     "namespace-install": (
         "argo",
-        {
-            "singleNamespace": True,
-            "crds": {"install": False},
-            "rbac": _USERS_OFF,
-            "networkPolicy": {"enabled": True},
-        },
+        {"singleNamespace": True, "crds": {"install": False}, "rbac": _USERS_OFF, **_OPTIONAL},
     ),
 }
 """For each overlay the namespace and the values that come to the same."""
@@ -48,8 +47,11 @@ def of_kustomize(overlay: str) -> Sequence[Json]:
     """What kustomize makes of an overlay, with all that is optional."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
-        policy = os.path.relpath(DEPLOY / "components" / "network-policy", folder.resolve())
-        fields = {"namespace": CHART[overlay][0], "components": [policy]}
+        optional = [
+            os.path.relpath(DEPLOY / "components" / name, folder.resolve())
+            for name in ("network-policy", "tracing")
+        ]
+        fields = {"namespace": CHART[overlay][0], "components": optional}
         return kustomize.kustomized(kustomize.on_top(folder, OVERLAYS / overlay, **fields))
 
 
@@ -95,6 +97,12 @@ def without_options(objects: Sequence[Json]) -> Json:
     return {**spec, "containers": [{**container, "env": []}]}
 
 
+def of_traces(objects: Sequence[Json]) -> Json:
+    """The operator's variables that say where traces go; all others are in its settings."""
+    named = charts.variables(charts.pod(objects)["containers"][0], "pod", "namespace")
+    return {name: value for name, value in named.items() if name.startswith("OTEL_")}
+
+
 @pytest.mark.parametrize("overlay", CHART)
 def test_kustomize_gives_the_rights_that_the_chart_gives(overlay: str) -> None:
     found = every(of_kustomize(overlay), RBAC)
@@ -107,10 +115,19 @@ def test_kustomize_makes_the_pod_that_the_chart_makes(overlay: str) -> None:
     kustomized, of_helm = of_kustomize(overlay), of_chart(overlay)
     assert charts.settings(kustomized) == charts.settings(of_helm)
     assert without_options(kustomized) == without_options(of_helm)
+    assert of_traces(kustomized) == of_traces(of_helm)
     ours, theirs = (charts.only(each, "Deployment") for each in (kustomized, of_helm))
     for field in ("replicas", "revisionHistoryLimit", "selector"):
         assert ours["spec"][field] == theirs["spec"][field]
     assert every(kustomized, OTHERS) == every(of_helm, OTHERS)
+
+
+def test_traces_can_be_had_without_the_network_policy(tmp_path: pathlib.Path) -> None:
+    traces = os.path.relpath(DEPLOY / "components" / "tracing", tmp_path.resolve())
+    folder = kustomize.on_top(tmp_path, OVERLAYS / "namespace-install", components=[traces])
+    found = kustomize.kustomized(folder)
+    assert charts.settings(found)["tracing"] is True
+    assert not charts.of_kind(found, "NetworkPolicy")
 
 
 def test_kustomize_installs_the_definitions_of_the_project() -> None:

@@ -136,6 +136,42 @@ def test_the_operator_understands_its_options_as_they_are_meant() -> None:
     assert some["namespaces"] == ["team-a", "team-b"]
 
 
+def test_traces_are_off_unless_they_are_asked_for() -> None:
+    objects = rendered("default-values")
+    assert charts.settings(objects)["tracing"] is False
+    assert not [one for one in container(objects)["env"] if one["name"].startswith("OTEL_")]
+
+
+def test_traces_go_to_the_collector_and_the_network_policy_lets_them() -> None:
+    objects = rendered("everything-values")
+    assert charts.settings(objects)["tracing"] is True
+    named = charts.variables(container(objects), "pod", "namespace")
+    assert {name: value for name, value in named.items() if name.startswith("OTEL_")} == {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.observability:4318",
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "0.1",
+    }
+    egress = charts.only(objects, "NetworkPolicy")["spec"]["egress"]
+    assert {"ports": [{"port": 4318, "protocol": "TCP"}]} in egress
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port"),
+    [
+        ("https://traces.example.com/otlp", 443),
+        ("http://traces.example.com", 80),
+        ("http://[fd00::1]:4318/", 4318),
+    ],
+)
+def test_the_network_policy_takes_the_port_from_the_collectors_url(
+    endpoint: str, port: int
+) -> None:
+    values = {"enabled": True, "endpoint": endpoint}
+    objects = charts.render({"tracing": values, "networkPolicy": {"enabled": True}})
+    egress = charts.only(objects, "NetworkPolicy")["spec"]["egress"]
+    assert egress[-1] == {"ports": [{"port": port, "protocol": "TCP"}]}
+
+
 def test_the_probes_and_the_service_use_the_port_that_the_operator_serves() -> None:
     objects = rendered("everything-values")
     only = container(objects)
@@ -266,6 +302,8 @@ WRONG: Mapping[str, tuple[Json, str]] = {
     "a log level that there is not": ({"log": {"level": "trace"}}, "level"),
     "a namespace that is none": ({"watchNamespaces": ["Team_A"]}, "watchNamespaces"),
     "a digest that is a tag": ({"image": {"digest": "latest"}}, "digest"),
+    "a collector without a scheme": ({"tracing": {"endpoint": "collector:4318"}}, "endpoint"),
+    "a share of more than all": ({"tracing": {"samplerArg": "1.5"}}, "samplerArg"),
     "two modes at once": (
         {"singleNamespace": True, "watchNamespaces": ["a"]},
         "singleNamespace and watchNamespaces are both set",

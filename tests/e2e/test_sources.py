@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from resumer.api import constants
 from resumer.api.outcomes import Reason
 from tests.controlplane import toolchain
 from tests.e2e.support import argoevents, deliveries, pages, waiting
@@ -25,6 +26,7 @@ from tests.e2e.support.plays import PLAY
 pytestmark = pytest.mark.usefixtures("operator")
 
 TOKEN = "a token that nobody guesses"
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 _TIMEOUT = 60.0
 
 
@@ -159,11 +161,11 @@ def webhook(home: Home, built_events: None) -> Iterator[ArgoEvents]:
         yield started
 
 
-def post(events: ArgoEvents, document: object, token: str = TOKEN) -> int:
-    """Sends JSON as the other system would; the status of the answer."""
+def post(events: ArgoEvents, document: object, token: str = TOKEN, **further: str) -> int:
+    """Sends JSON as the other system would, with further headers; the status of the answer."""
     parts = urllib.parse.urlsplit(events.url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT)
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **further}
     connection.request("POST", "/resume", json.dumps(document), headers)
     status = connection.getresponse().status
     connection.close()
@@ -199,9 +201,15 @@ def test_a_webhook_of_any_system_resumes_with_its_values(
     # Without values there are no parameters, which this gate needs none of.
     other = f"{task}1"
     home.submit(play(other))
-    assert post(webhook, {"task": other, "type": "unheard-of"}) == 200
+    trace = {"traceparent": TRACEPARENT, "tracestate": "vendor=1"}
+    assert post(webhook, {"task": other, "type": "unheard-of"}, **trace) == 200
     waiting.eventually(
         lambda: of_task(home, other), lambda: webhook.tail("webhook-resume"), _TIMEOUT
     )
-    (request,) = of_task(home, other)
-    home.came_to(request["metadata"]["name"], Reason.GATE_OPENED)
+    (traced,) = of_task(home, other)
+    home.came_to(traced["metadata"]["name"], Reason.GATE_OPENED)
+    assert "annotations" not in request["metadata"]
+    assert traced["metadata"]["annotations"] == {
+        constants.TRACEPARENT: TRACEPARENT,
+        constants.TRACESTATE: "vendor=1",
+    }

@@ -55,6 +55,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- default (include "workflow-resumer.fullname" .) .Values.leaderElection.leaseName }}
 {{- end }}
 
+{{/* The port of the collector of traces: that of its URL, or of its scheme. */}}
+{{- define "workflow-resumer.tracingPort" -}}
+{{- $url := urlParse .Values.tracing.endpoint }}
+{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" }}
+{{- default (ternary "443" "80" (eq $url.scheme "https")) $port }}
+{{- end }}
+
 {{/* The namespaces to work in, as a JSON object with the key "names"; empty for all. */}}
 {{- define "workflow-resumer.watched" -}}
 {{- if and .Values.singleNamespace .Values.watchNamespaces }}

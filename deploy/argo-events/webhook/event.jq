@@ -12,10 +12,17 @@ def cut($depth):
     if $depth > 0 then to_entries | .[:100] | map(.value |= cut($depth - 1)) | from_entries else {} end
   else . end;
 
-(.body | object)
+def header($name): .header | object | .[$name] | if type == "array" then .[0] else . end | if type == "string" then .[:512] else "" end;
+
+({"resumer.argoproj.io/traceparent": header("Traceparent"), "resumer.argoproj.io/tracestate": header("Tracestate")}
+  | with_entries(select(.value != ""))) as $trace
+| (.body | object)
 | {
     taskId: (.task | word),
     type: (.type | word),
     values: [.values | object | to_entries[] | select(.value | type == "string") | {name: .key, value: .value}][:32],
-    githubEvent: cut(8)
+    githubEvent: cut(8),
+
+    # The W3C trace context of who calls, if it has one: docs/tracing.md.
+    annotations: $trace
   }
