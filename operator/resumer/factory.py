@@ -26,6 +26,7 @@ from resumer.adapters import (
 from resumer.adapters.clock import SystemClock
 from resumer.adapters.connection import Connection
 from resumer.adapters.listwatch import Listener, ListWatch
+from resumer.adapters.metering import Meter
 from resumer.adapters.throttle import Rank, Throttle, Turns
 from resumer.adapters.timekeeping import Timekeeper
 from resumer.adapters.watches import WatchActivity
@@ -36,7 +37,7 @@ from resumer.core.leadership import Timing
 from resumer.core.pacing import Limits
 from resumer.core.proposals import Dropped, Wish
 from resumer.ports import Outside
-from resumer.services import replaying
+from resumer.services import outstanding, replaying
 from resumer.services.circuits import BreakerStore
 from resumer.services.cleaning import Cleaner
 from resumer.services.confirming import Confirmer
@@ -83,6 +84,7 @@ async def connect(
     clock: SystemClock,
     activity: WatchActivity,
     hooks: Sequence[aiohttp.TraceConfig] = (),
+    metrics: Metrics | None = None,
 ) -> Connection:
     """The way to the API server, by whose answers the clock is put right.
 
@@ -91,16 +93,20 @@ async def connect(
         clock: Is put right.
         activity: Sees the watches.
         hooks: See all calls.
+        metrics: Takes the measurements of the calls; None: nobody looks at them.
 
     Raises:
         SettingsError: There is no way to reach a cluster.
     """
+    onlookers: list[aiohttp.ClientMiddlewareType] = [Timekeeper(clock)]
+    if metrics is not None:
+        onlookers.append(Meter(clock, metrics.called))
     return await Connection.open(
         clock,
         activity,
         kubeconfig=settings.kubeconfig,
         context=settings.context,
-        timekeeper=Timekeeper(clock),
+        onlookers=onlookers,
         hooks=hooks,
     )
 
@@ -147,6 +153,7 @@ def build(
         timeout=settings.request_timeout, max_connections=1, turns=Turns(throttle, Rank.EVENT)
     )
     metrics.show_known(stores.sizes)
+    metrics.show_unfinished(lambda: outstanding.count(stores, clock.now()))
     publisher = events.KubeEvents(
         teller, clock, on_dropped=metrics.event_dropped, instance=platform.node()
     )

@@ -13,7 +13,7 @@ import yaml
 from aiohttp import web
 
 from resumer import ports
-from resumer.adapters import clock, connection, watches
+from resumer.adapters import clock, connection, metering, watches
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -138,12 +138,14 @@ async def connected(
     *,
     moment: ports.Clock | None = None,
     activity: watches.WatchActivity | None = None,
+    meter: metering.Meter | None = None,
 ) -> AsyncIterator[connection.Connection]:
     """A connection by a kubeconfig file, closed with the context."""
     link = await connection.Connection.open(
         moment or clock.SystemClock(),
         activity or watches.WatchActivity((), namespaces=(), now=0.0),
         kubeconfig=kubeconfig,
+        onlookers=[meter] if meter else [],
     )
     try:
         yield link

@@ -181,7 +181,7 @@ def test_a_breaker_that_somebody_edited_badly_counts_as_closed_and_says_so(plant
     (name,) = plant.at_gates("edited", 1)
     ask(plant, "edited", [name])
     plant.came_to(name, Reason.BREAKER_OPEN)
-    in_force = {"namespace": plant.home.namespace, "stage": "edited", "state": "Open"}
+    in_force = {"workflow_namespace": plant.home.namespace, "stage": "edited", "state": "Open"}
     assert plant.operator.metric("resumer_breaker_state", **in_force) == 1
     # The API server knows a year 0, and nobody else does.
     year_0 = {"status": {"openUntilTime": "0000-01-01T00:00:00Z"}}
@@ -197,7 +197,7 @@ def test_what_is_in_force_is_measured_after_a_restart_and_after_a_reset(plant: R
     opened(plant, "measured", openSeconds=FOR_LONG)
 
     def shown() -> dict[str, float]:
-        labels = {"namespace": plant.home.namespace, "stage": "measured"}
+        labels = {"workflow_namespace": plant.home.namespace, "stage": "measured"}
         name = "resumer_breaker_state"
         states = ("Closed", "Open", "HalfOpen")
         return {one: plant.operator.metric(name, state=one, **labels) for one in states}
@@ -207,7 +207,7 @@ def test_what_is_in_force_is_measured_after_a_restart_and_after_a_reset(plant: R
     plant.start()
     assert shown() == {"Closed": 0, "Open": 1, "HalfOpen": 0}
     plant.home.cluster.delete(rig.BREAKER, "measured", plant.home.namespace)
-    series = f'namespace="{plant.home.namespace}",stage="measured"'
+    series = f'workflow_namespace="{plant.home.namespace}",stage="measured"'
     waiting.eventually(
         lambda: series not in plant.operator.get("/metrics")[1],
         lambda: f"still measured: {shown()}",

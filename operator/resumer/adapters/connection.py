@@ -16,7 +16,7 @@ import aiohttp
 
 import resumer
 from resumer import ports
-from resumer.adapters import credentials, kube, timekeeping, watches
+from resumer.adapters import credentials, kube, watches
 from resumer.adapters.throttle import Turns
 
 _LOGIN_PAUSE: Final = 1.0
@@ -31,14 +31,12 @@ class Connection:
         clock: ports.Clock,
         access: credentials.Credentials,
         watch_activity: watches.WatchActivity,
-        timekeeper: timekeeping.Timekeeper | None = None,
+        onlookers: Sequence[aiohttp.ClientMiddlewareType] = (),
         hooks: Sequence[aiohttp.TraceConfig] = (),
     ) -> None:
         """Use `open`."""
         self._hooks = list(hooks)
-        self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = (
-            (access,) if timekeeper is None else (access, timekeeper)
-        )
+        self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = (access, *onlookers)
         self._clock = clock
         self._access = access
         self._sessions: list[aiohttp.ClientSession] = []
@@ -54,7 +52,7 @@ class Connection:
         *,
         kubeconfig: str = "",
         context: str = "",
-        timekeeper: timekeeping.Timekeeper | None = None,
+        onlookers: Sequence[aiohttp.ClientMiddlewareType] = (),
         hooks: Sequence[aiohttp.TraceConfig] = (),
     ) -> Connection:
         """Reads the configuration; the first connection is made by the first call.
@@ -64,14 +62,14 @@ class Connection:
             watch_activity: Sees the streams of `watch_session`.
             kubeconfig: As for `Credentials.load`.
             context: As for `Credentials.load`.
-            timekeeper: Sees the times of all answers.
+            onlookers: See each call as it goes over the wire, and its answer.
             hooks: See all calls.
 
         Raises:
             SettingsError: There is no configuration, or it cannot be understood.
         """
         access = await credentials.Credentials.load(clock, kubeconfig=kubeconfig, context=context)
-        return cls(clock, access, watch_activity, timekeeper, hooks)
+        return cls(clock, access, watch_activity, onlookers, hooks)
 
     @property
     def server(self) -> str:

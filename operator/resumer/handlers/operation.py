@@ -71,8 +71,8 @@ async def _operate(settings: Settings) -> int:
         watching.WATCHED, namespaces=settings.namespaces, now=clock.monotonic()
     )
     traces = tracing.begin(settings.tracing, clock)
-    connection = await factory.connect(settings, clock, activity, traces.hooks())
     metrics = Metrics(lambda: activity.ages(clock.monotonic()), traces.exemplar)
+    connection = await factory.connect(settings, clock, activity, traces.hooks(), metrics)
     services = factory.build(settings, connection, clock, metrics, traces)
     ready = asyncio.Event()
     try:

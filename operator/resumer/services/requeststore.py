@@ -109,6 +109,10 @@ class RequestStore:
         """How many finished requests are remembered, see `finish`."""
         return len(self._finished)
 
+    def outlines(self) -> Iterable[tuple[Key, Outline]]:
+        """What is at hand of each request; not to be held while requests come and go."""
+        return self._outlines.items()
+
     def outline(self, key: Key) -> Outline | None:
         """What is at hand of a request, or None."""
         return self._outlines.get(key)

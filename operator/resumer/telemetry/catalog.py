@@ -81,14 +81,14 @@ METRICS = (
     Row(
         "resumer_breaker_state",
         Kind.GAUGE,
-        ("namespace", "stage", "state"),
+        ("workflow_namespace", "stage", "state"),
         "1 for the state a circuit breaker is in, 0 for the others, whoever brought it there; one "
         "that has no WorkflowResumeBreaker, because it never failed or was reset, is not shown.",
     ),
     Row(
         "resumer_breaker_transitions_total",
         Kind.COUNTER,
-        ("namespace", "stage", "to"),
+        ("workflow_namespace", "stage", "to"),
         "Changes of state of the circuit breakers that this process made, by the state they went "
         "to.",
     ),
@@ -119,6 +119,21 @@ METRICS = (
         "1 while this process works, 0 while it stands by for another one that leads.",
     ),
     Row(
+        "resumer_api_calls_total",
+        Kind.COUNTER,
+        ("verb", "code"),
+        "Calls to the API server by HTTP method or `watch`, and by the status of the answer, "
+        "`none` where there was no answer. Not counted are calls that still wait for their turn.",
+    ),
+    Row(
+        "resumer_api_call_seconds",
+        Kind.HISTOGRAM,
+        ("verb",),
+        "How long calls to the API server took until the head of the answer was there; of a watch, "
+        "until it was open.",
+        _PASSES,
+    ),
+    Row(
         "resumer_api_wait_seconds",
         Kind.HISTOGRAM,
         ("rank",),
@@ -141,6 +156,14 @@ METRICS = (
         "What is kept in memory: workflows that have not finished, the `unread` ones among them, "
         "known by their metadata only as yet, requests that have not finished, and finished "
         "requests that the watch may still show as unfinished, for some milliseconds.",
+    ),
+    Row(
+        "resumer_unfinished_requests",
+        Kind.GAUGE,
+        ("stage", "outcome", "age"),
+        "WorkflowResumes that have not finished, by what they last came to (`Pending`: not looked "
+        "at yet) and by how long ago they were created: `0-1m`, `1m-5m`, `5m-15m`, `15m-1h`, "
+        "`1h-6h`, `6h-1d` or `over-1d`; what there is none of is not shown.",
     ),
     Row(
         "resumer_watch_age_seconds",

@@ -62,6 +62,8 @@ class Metrics:
         self._queue = self._gauge("resumer_queue_depth")
         self._passes = self._histogram("resumer_reconcile_seconds")
         self._errors = self._counter("resumer_reconcile_errors_total")
+        self._calls = self._counter("resumer_api_calls_total")
+        self._call_times = self._histogram("resumer_api_call_seconds")
         self._held = self._histogram("resumer_api_wait_seconds")
         self._turned_away = self._counter("resumer_api_turned_away_total")
         self._dropped = self._counter("resumer_events_dropped_total")
@@ -132,6 +134,11 @@ class Metrics:
         if error:
             self._errors.labels(error=self._word(error)).inc()
 
+    def called(self, verb: str, code: str, seconds: float) -> None:
+        """A call to the API server was answered, or got no answer, after so many seconds."""
+        self._calls.labels(verb=verb, code=self._word(code)).inc()
+        self._call_times.labels(verb=verb).observe(seconds)
+
     def call_held(self, rank: str, seconds: float) -> None:
         """A call to the API server had to wait for its turn."""
         self._held.labels(rank=rank).observe(seconds)
@@ -151,6 +158,15 @@ class Metrics:
     def show_known(self, sizes: Callable[[], Mapping[str, int]]) -> None:
         """Shows from now on how many objects are known, by kind; asked at each scrape."""
         self.registry.register(_KnownObjects(sizes))
+
+    def show_unfinished(self, counts: Callable[[], Mapping[tuple[str, str, str], int]]) -> None:
+        """Shows from now on how many requests have not finished; asked at each scrape.
+
+        Args:
+            counts: By stage, outcome and age, as the catalog lists them. The stages are those of
+                policies, or ``other``.
+        """
+        self.registry.register(_Unfinished(counts))
 
     def _breaker(self, namespace: str, stage: str) -> tuple[str, str]:
         """The labels of a breaker; beyond `BREAKER_LIMIT` all have the same."""
@@ -217,4 +233,18 @@ class _KnownObjects(Collector):
         family = GaugeMetricFamily(row.name, row.help, labels=row.labels)
         for kind, size in self._sizes().items():
             family.add_metric([kind], size)
+        yield family
+
+
+class _Unfinished(Collector):
+    """Counts when somebody looks: requests grow older without anything that happens."""
+
+    def __init__(self, counts: Callable[[], Mapping[tuple[str, str, str], int]]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterable[Metric]:
+        row = catalog.row("resumer_unfinished_requests")
+        family = GaugeMetricFamily(row.name, row.help, labels=row.labels)
+        for labels, count in self._counts().items():
+            family.add_metric(labels, count)
         yield family

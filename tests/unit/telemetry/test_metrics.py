@@ -35,9 +35,11 @@ def use_all(counted: metrics.Metrics) -> None:
     counted.reconciled(0.02, "TransientError")
     counted.event_dropped()
     counted.leading(True)
+    counted.called("patch", "200", 0.02)
     counted.call_held("write", 0.2)
     counted.call_turned_away()
     counted.show_known(lambda: {"workflows": 1})
+    counted.show_unfinished(lambda: {("review", "Waiting", "0-1m"): 1})
 
 
 def test_it_is_what_the_services_ask_for() -> None:
@@ -66,7 +68,7 @@ def test_what_is_exposed_and_what_is_described_are_the_same() -> None:
 def test_names_have_the_prefix_and_a_unit_and_a_sentence_of_help() -> None:
     for row in catalog.METRICS:
         assert re.fullmatch(
-            r"resumer_([a-z_]+_(total|seconds|info|state|depth|objects)|leader)", row.name
+            r"resumer_([a-z_]+_(total|seconds|info|state|depth|objects|requests)|leader)", row.name
         )
         assert row.help.endswith(".")
         assert bool(row.buckets) is (row.kind is catalog.Kind.HISTOGRAM)
@@ -104,18 +106,17 @@ def test_a_resume_is_measured_from_creation_and_from_when_both_were_there(
 
 def test_a_breaker_is_in_exactly_one_state() -> None:
     counted = metrics.Metrics()
+    of_stage = {"workflow_namespace": "team-a", "stage": "review"}
     for before, after in [("Closed", "Open"), ("Open", "HalfOpen"), ("HalfOpen", "Closed")]:
         counted.breaker_in_force("team-a", "review", after)
         counted.breaker_changed("team-a", "review", before, after)
         states = {
-            state: value(
-                counted, "resumer_breaker_state", namespace="team-a", stage="review", state=state
-            )
+            state: value(counted, "resumer_breaker_state", **of_stage, state=state)
             for state in metrics.BREAKER_STATES
         }
         assert states == {state: float(state == after) for state in metrics.BREAKER_STATES}
         name = "resumer_breaker_transitions_total"
-        assert value(counted, name, namespace="team-a", stage="review", to=after) == 1
+        assert value(counted, name, **of_stage, to=after) == 1
 
 
 def test_a_breaker_found_at_the_start_is_shown_and_not_counted() -> None:
@@ -133,13 +134,13 @@ def test_a_breaker_that_is_gone_is_shown_no_more_and_gives_its_place_to_another(
     counted.breaker_changed("team-0", "review", "Closed", "Open")
     for _ in range(2):
         counted.breaker_in_force("team-0", "review", None)
-    shown = {found["namespace"] for found in series(counted, "resumer_breaker_state")}
+    shown = {found["workflow_namespace"] for found in series(counted, "resumer_breaker_state")}
     assert len(shown) == metrics.BREAKER_LIMIT - 1
     assert "team-0" not in shown
     assert series(counted, "resumer_breaker_transitions_total") == []
     counted.breaker_in_force("new", "", "Open")
     name = "resumer_breaker_state"
-    assert value(counted, name, namespace="new", stage="", state="Open") == 1
+    assert value(counted, name, workflow_namespace="new", stage="", state="Open") == 1
 
 
 def test_the_queue_shows_its_last_depths() -> None:
@@ -186,6 +187,27 @@ def test_the_known_objects_are_counted_at_each_scrape() -> None:
     assert value(counted, "resumer_known_objects", kind="requests") == 0
 
 
+def test_calls_are_counted_by_verb_and_answer_and_timed_by_verb() -> None:
+    counted = metrics.Metrics()
+    counted.called("patch", "200", 0.02)
+    counted.called("patch", "409", 0.02)
+    counted.called("get", "none", 10)
+    assert value(counted, "resumer_api_calls_total", verb="patch", code="409") == 1
+    assert value(counted, "resumer_api_calls_total", verb="get", code="none") == 1
+    assert value(counted, "resumer_api_call_seconds_count", verb="patch") == 2
+    assert value(counted, "resumer_api_call_seconds_sum", verb="get") == 10
+
+
+def test_what_has_not_finished_is_counted_at_each_scrape() -> None:
+    waiting = {("review", "Waiting", "0-1m"): 2}
+    counted = metrics.Metrics()
+    counted.show_unfinished(lambda: waiting)
+    name, labels = "resumer_unfinished_requests", {"stage": "review", "outcome": "Waiting"}
+    assert value(counted, name, **labels, age="0-1m") == 2
+    waiting.clear()
+    assert series(counted, name) == []
+
+
 def test_the_build_and_the_process_are_described() -> None:
     counted = metrics.Metrics()
     (labels,) = series(counted, "resumer_build_info")
@@ -223,7 +245,8 @@ def test_breakers_without_end_are_counted_together_and_not_shown() -> None:
         counted.breaker_changed(f"team-{number}", "review", "Closed", "Open")
     assert len(series(counted, "resumer_breaker_state")) == 3 * metrics.BREAKER_LIMIT
     name = "resumer_breaker_transitions_total"
-    together = value(counted, name, namespace=metrics.OTHER, stage=metrics.OTHER, to="Open")
+    others = {"workflow_namespace": metrics.OTHER, "stage": metrics.OTHER}
+    together = value(counted, name, **others, to="Open")
     assert together == metrics.BREAKER_LIMIT
 
 
