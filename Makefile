@@ -139,8 +139,9 @@ docs: init ## Write the tables of the pages and build their site in build/site
 	$(BIN)/zensical build --strict --clean
 
 .PHONY: chart
-chart: init ## Write what is generated in charts/: the README
+chart: init ## Write what is generated from charts/: its README, and the alerts in deploy/
 	"$$($(BIN)/python -m tests.controlplane build --helm | grep '/helm-docs$$')" --chart-search-root charts --log-level warning
+	$(BIN)/python -m tests.charts.monitoring
 
 .PHONY: manifests
 manifests: init ## Write dist/install.yaml: all of deploy/overlays/cluster-install in one file

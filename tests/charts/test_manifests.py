@@ -110,6 +110,30 @@ def test_kustomize_gives_the_rights_that_the_chart_gives(overlay: str) -> None:
     assert found
 
 
+def test_kustomize_gives_the_monitoring_that_the_chart_gives(tmp_path: pathlib.Path) -> None:
+    component = os.path.relpath(DEPLOY / "components" / "monitoring", tmp_path.resolve())
+    fields = {"namespace": "resumer", "components": [component]}
+    made = kustomize.kustomized(kustomize.on_top(tmp_path, OVERLAYS / "cluster-install", **fields))
+    shown = {"enabled": True, "renderMode": "alwaysRender"}
+    values = {
+        "grafanaDashboard": {"enabled": True},
+        "serviceMonitor": shown,
+        "prometheusRule": shown,
+    }
+    of_helm = charts.render(
+        {"fullnameOverride": "resumer", **values}, release="resumer", namespace="resumer"
+    )
+    # It means its own namespace, which it may be moved to.
+    del charts.only(of_helm, "ServiceMonitor")["spec"]["namespaceSelector"]
+    kinds = ("PrometheusRule", "ServiceMonitor", "ConfigMap")
+    assert every(made, kinds) == every(of_helm, kinds)
+    for objects in (made, of_helm):
+        assert charts.only(objects, "ConfigMap")["metadata"]["labels"]["grafana_dashboard"] == "1"
+    # What it looks for is what the Service has.
+    wanted = charts.only(made, "ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    assert wanted.items() <= charts.only(made, "Service")["metadata"]["labels"].items()
+
+
 @pytest.mark.parametrize("overlay", CHART)
 def test_kustomize_makes_the_pod_that_the_chart_makes(overlay: str) -> None:
     kustomized, of_helm = of_kustomize(overlay), of_chart(overlay)

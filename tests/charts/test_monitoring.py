@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import promql_parser
 import pytest
-import yaml
 
 from resumer.api import breaker, outcomes
 from resumer.telemetry import catalog
-from tests.charts import charts
-from tests.charts.charts import Json
+from tests.charts import charts, monitoring
 
 _ADDED = {"job", "namespace", "pod", "instance"}
 """Labels that Prometheus puts on all that it gets from a target."""
 
-_NOT_OURS = {"up", "process_resident_memory_bytes"}
+_NOT_OURS = {
+    "up",
+    "process_resident_memory_bytes",
+    "process_cpu_seconds_total",
+    "process_start_time_seconds",
+}
 """Of Prometheus itself, and of its client's usual metrics of a process."""
+
+_GRAFANA = {"job": "resumer", "stage": ".*", "__rate_interval": "5m", "__range": "6h"}
+"""What Grafana might put for the variables."""
+
+_AGES = ("0-1m", "1m-5m", "5m-15m", "15m-1h", "1h-6h", "6h-1d", "over-1d")
 
 _VALUES: dict[str, set[str]] = {
     "resumer_requests_total.outcome": {str(one) for one in outcomes.Outcome},
     "resumer_breaker_state.state": {str(one) for one in breaker.BreakerState},
     "resumer_queue_depth.state": {"ready", "delayed", "running"},
     "resumer_known_objects.kind": {"workflows", "unread", "requests", "finished"},
+    "resumer_unfinished_requests.outcome": {"Pending", "Waiting", "BackingOff", "CircuitOpen"},
+    "resumer_unfinished_requests.age": set(_AGES),
+    "resumer_attempts_total.result": {
+        "Done",
+        "Conflict",
+        "Transient",
+        "RateLimited",
+        "Permanent",
+    },
 }
 """The values of labels that a selector names."""
 
@@ -45,35 +60,15 @@ SHOWN = {
 """The series of the operator and their labels."""
 
 
-@functools.cache
-def objects() -> Sequence[Json]:
-    """All that the chart can make."""
-    file = charts.CHART / "ci" / "everything-values.yaml"
-    return charts.render(yaml.safe_load(file.read_text()))
-
-
-def alerts() -> dict[str, Json]:
-    """The alerts of the chart by name, without those of a user."""
-    (group,) = charts.only(objects(), "PrometheusRule")["spec"]["groups"]
-    return {one["alert"]: one for one in group["rules"] if one["alert"].startswith("Resumer")}
-
-
-def dashboard() -> Json:
-    """The dashboard as Grafana gets it."""
-    found: Json = json.loads(
-        charts.only(objects(), "ConfigMap", "resumer-dashboard")["data"]["resumer.json"]
-    )
-    return found
-
-
 def expressions() -> Iterator[tuple[str, str]]:
     """All queries, with where they stand."""
-    for name, alert in alerts().items():
+    for name, alert in monitoring.alerts().items():
         yield name, alert["expr"]
-    for panel in dashboard()["panels"]:
-        for target in panel.get("targets", ()):
-            # Grafana fills in an interval.
-            yield panel["title"], target["expr"].replace("$__rate_interval", "5m")
+    for panel in monitoring.panels():
+        for _, query in monitoring.queries(panel, _GRAFANA):
+            yield panel["title"], query
+    for one in monitoring.dashboard()["annotations"]["list"]:
+        yield one["name"], monitoring.filled(one["expr"], _GRAFANA)
 
 
 def parts(expression: Any) -> Iterator[Any]:
@@ -101,8 +96,12 @@ def missing(selector: Any) -> Iterator[str]:
         if matcher.name not in SHOWN.get(name, set()) | _ADDED:
             yield f"{name} has no label {matcher.name}"
         known = _VALUES.get(f"{name}.{matcher.name}")
-        if known and not set(matcher.value.split("|")) <= known:
+        if known and not all(_among(known, one) for one in matcher.value.split("|")):
             yield f"{name} is never {matcher}"
+
+
+def _among(known: set[str], pattern: str) -> bool:
+    return any(re.fullmatch(pattern, value) for value in known)
 
 
 def complaints(query: str) -> Iterator[str]:
@@ -144,23 +143,26 @@ def test_a_query_for_what_there_is_not_is_noticed(query: str, told: str) -> None
 
 
 def test_there_is_an_alert_for_all_that_stops_workflows() -> None:
-    assert set(alerts()) == {
+    assert set(monitoring.alerts()) == {
         "ResumerDown",
         "ResumerLeaderMissing",
         "ResumerWatchStale",
         "ResumerRequestsStuck",
+        "ResumerQueueBacklog",
         "ResumerReconcileErrors",
         "ResumerBreakerOpen",
         "ResumerRequestsFailed",
         "ResumerRequestsExpiredRising",
+        "ResumerWritesFailing",
+        "ResumerApiThrottled",
     }
 
 
 def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
     page = (charts.ROOT / "docs" / "runbooks.md").read_text()
     parts_of_page = set(re.findall(r"^## (Resumer\w+)$", page, re.MULTILINE))
-    assert parts_of_page == set(alerts())
-    for name, alert in alerts().items():
+    assert parts_of_page == set(monitoring.alerts())
+    for name, alert in monitoring.alerts().items():
         assert alert["labels"]["severity"] in {"critical", "warning"}
         notes = alert["annotations"]
         assert notes["runbook_url"] == f"docs/runbooks.md#{name.lower()}"
@@ -170,7 +172,7 @@ def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
 
 
 def test_the_alerts_look_at_the_pods_of_their_release_only() -> None:
-    for alert in alerts().values():
+    for alert in monitoring.alerts().values():
         for selector in selectors(promql_parser.parse(alert["expr"])):
             assert 'job="resumer"' in str(selector)
 
@@ -185,26 +187,59 @@ def test_the_runbooks_can_be_somewhere_else() -> None:
 
 
 def test_the_dashboard_works_with_any_data_source_and_any_release() -> None:
-    found = dashboard()
+    found = monitoring.dashboard()
     assert found["uid"] == "resumer"
-    assert {one["name"] for one in found["templating"]["list"]} == {"datasource", "job"}
-    panels = found["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels)
-    for panel in panels:
-        for target in panel.get("targets", ()):
+    assert {one["name"] for one in found["templating"]["list"]} == {
+        "datasource",
+        "job",
+        "stage",
+    }
+    for one in found["annotations"]["list"]:
+        assert one["datasource"]["uid"] == "${datasource}"
+    for panel in monitoring.panels():
+        for target in panel["targets"]:
             assert target["datasource"]["uid"] == "${datasource}"
             assert 'job=~"$job"' in target["expr"]
 
 
+def test_every_panel_has_a_place_of_its_own_and_says_what_it_tells() -> None:
+    panels = monitoring.dashboard()["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24, panel["title"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    for panel in monitoring.panels():
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+
+
 def test_the_dashboard_shows_every_metric_of_the_operator() -> None:
-    shown = " ".join(query for where, query in expressions() if where not in alerts())
-    left_out = {row.name for row in catalog.METRICS if row.name not in shown}
-    # How often a breaker changed is seen in its states.
-    assert left_out == {"resumer_breaker_transitions_total"}
+    asked = " ".join(query for where, query in expressions() if where not in monitoring.alerts())
+    assert [row.name for row in catalog.METRICS if row.name not in asked] == []
+
+
+def test_the_dashboard_shows_each_age_that_requests_have() -> None:
+    (panel,) = [one for one in monitoring.panels() if one["title"] == "Waiting requests by age"]
+    assert [target["legendFormat"] for target in panel["targets"]] == list(_AGES)
+    (row,) = [one for one in catalog.METRICS if one.name == "resumer_unfinished_requests"]
+    assert [age for age in _AGES if f"`{age}`" not in row.help] == []
+
+
+def test_what_kustomize_installs_is_what_the_chart_makes() -> None:
+    for file, text in monitoring.written().items():
+        assert file.read_text() == text, f"{file}: run make chart"
 
 
 def test_grafana_finds_the_dashboard_by_its_label() -> None:
-    metadata = charts.only(objects(), "ConfigMap", "resumer-dashboard")["metadata"]
+    metadata = charts.only(monitoring.objects(), "ConfigMap", "resumer-dashboard")["metadata"]
     assert metadata["labels"]["grafana_dashboard"] == "1"
     assert metadata["annotations"] == {"grafana_folder": "Argo"}
     assert metadata["namespace"] == "monitoring"

@@ -69,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
         "build", help="build what is missing, and print where the binaries are"
     )
     builder.add_argument(
-        "--all", action="store_true", help="what tests need as well: Argo Events, its bus, Helm"
+        "--all",
+        action="store_true",
+        help="what tests need as well: Argo Events, its bus, Helm, Prometheus",
     )
     builder.add_argument("--helm", action="store_true", help="Helm and helm-docs alone")
     return parser

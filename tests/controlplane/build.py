@@ -84,7 +84,7 @@ def _in_cache(component: components.Component) -> Built:
 def _key(component: components.Component) -> str:
     """A digest of all that decides what the component's folder holds."""
     digest = hashlib.sha256(repr((component, toolchain.target())).encode())
-    digest.update("".join(map(repr, component.replacements)).encode())
+    digest.update("".join(map(repr, (*component.replacements, *component.tags))).encode())
     for file in sorted(component.module_folder.iterdir()):
         if file.name in ("go.mod", "go.sum") or file.suffix == ".go":
             digest.update(f"\0{file.name}\0".encode())
@@ -123,6 +123,7 @@ def _build(built: Built, report: progress.Progress) -> None:
         command = [
             *(str(go), "build", "-v", "-trimpath", "-buildvcs=false", "-mod=readonly"),
             *("-ldflags", f"-s -w {variables}".rstrip()),
+            *("-tags", ",".join(component.tags)),
             *("-o", str(fresh / component.name), component.package),
         ]
         if component.replacements:

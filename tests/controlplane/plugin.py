@@ -45,6 +45,7 @@ _BUILT = {
     "built_components": components.CONTROL_PLANE,
     "built_events": components.EVENTS,
     "built_helm": components.HELM,
+    "built_monitoring": components.MONITORING,
 }
 
 _run_key = pytest.StashKey[shared.Run]()
@@ -123,6 +124,12 @@ def built_events(pytestconfig: pytest.Config) -> None:
 def built_helm() -> None:
     """For tests of the chart: Helm 3 and 4 and helm-docs are built."""
     build.ensure(components.HELM)
+
+
+@pytest.fixture(scope="session")
+def built_monitoring() -> None:
+    """For tests of what is measured: Prometheus and promtool are built."""
+    build.ensure(components.MONITORING)
 
 
 @pytest.fixture(scope="session")
