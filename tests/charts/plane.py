@@ -39,7 +39,7 @@ class Plane:
         self._stack = contextlib.ExitStack()
         more = {components.CONTROLLER_MANAGER.name: [f"--controllers={','.join(_CONTROLLERS)}"]}
         self._plane = self._stack.enter_context(
-            launcher.start(audit=True, crd_folders=(), extra_args=more)
+            launcher.start(crds="minimal", audit=True, crd_folders=(), extra_args=more)
         )
         assert self._plane.audit_log is not None
         self.audit_log = self._plane.audit_log

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def plane(built_components: None) -> Iterator[launcher.ControlPlane]:
-    with launcher.start() as started:
+    # With Argo's full schemas each start of the API server takes some ten seconds of a core.
+    with launcher.start(crds="minimal") as started:
         yield started
 
 
