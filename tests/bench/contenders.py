@@ -22,6 +22,7 @@ import aiohttp
 
 from tests.bench import objects
 from tests.controlplane import build, components, processes
+from tests.e2e.support import process
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -175,7 +176,7 @@ class OperatorChild(Child):
     """
 
     def __init__(self, name: str, place: Place, checkout: pathlib.Path = ROOT) -> None:
-        argv = [sys.executable, "-m", "resumer", "run", "--namespace", place.namespace]
+        argv = process.command("run", "--namespace", place.namespace)
         # A sweep lists the finished requests each minute, which would be counted with some resume.
         argv += ["--metrics-port", "0", "--log-format", "json", "--cleanup-interval", "0"]
         super().__init__(

@@ -14,7 +14,6 @@ import pathlib
 import re
 import shutil
 import subprocess
-import sys
 import urllib.parse
 from collections.abc import Iterator
 
@@ -119,7 +118,7 @@ def test_the_operator_of_a_namespace_needs_no_disk_no_home_and_no_certain_user(
         }
         # The last one wins: the shipped port may be taken on this machine.
         options = [*container["args"], "--metrics-port=0"]
-        command = [sys.executable, "-m", "resumer", *options]
+        command = process.command(*options)
         jail = ["unshare", "--mount", str(JAIL), str(tmp_path / "account"), ANYBODY]
         with log.open("wb") as output:
             popen = subprocess.Popen(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-from tests.e2e.support import manifests
+from tests.e2e.support import manifests, process
 from tests.e2e.support.home import RESUME, Home
 
 
@@ -25,7 +24,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     source = ["-f", "-"] if manifest is not None else []
     return subprocess.run(
-        [sys.executable, "-m", "resumer", "explain", "-n", home.namespace, *source, *arguments],
+        process.command("explain", "-n", home.namespace, *source, *arguments),
         env={**os.environ, "KUBECONFIG": str(home.cluster.kubeconfig)},
         input=json.dumps(manifest) if manifest is not None else None,
         capture_output=True,

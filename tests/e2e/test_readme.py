@@ -17,7 +17,7 @@ import yaml
 
 from tests.controlplane import client, toolchain
 from tests.e2e.support import home as homes
-from tests.e2e.support import pages
+from tests.e2e.support import pages, process
 
 _OPERATOR = ".venv/bin/resumer run --log-format console"
 _START_TIMEOUT = 60.0
@@ -60,8 +60,8 @@ def started(environment: dict[str, str], tmp_path: pathlib.Path) -> Iterator[Non
     assert program == ".venv/bin/resumer"
     log = tmp_path / "operator.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "resumer", *options],
+        running = subprocess.Popen(
+            process.command(*options),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -70,15 +70,15 @@ def started(environment: dict[str, str], tmp_path: pathlib.Path) -> Iterator[Non
     try:
         deadline = time.monotonic() + _START_TIMEOUT
         while not re.search(r"\bready\b", log.read_text()):
-            assert process.poll() is None, f"the operator ended: {log.read_text()}"
+            assert running.poll() is None, f"the operator ended: {log.read_text()}"
             assert time.monotonic() < deadline, f"the operator is not ready: {log.read_text()}"
             time.sleep(0.05)
         yield
-        process.terminate()
-        assert process.wait(timeout=_STOP_TIMEOUT) == 0, log.read_text()
+        running.terminate()
+        assert running.wait(timeout=_STOP_TIMEOUT) == 0, log.read_text()
     finally:
-        process.kill()
-        process.wait()
+        running.kill()
+        running.wait()
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/how-to.md"])

@@ -6,12 +6,11 @@ import json
 import os
 import pathlib
 import subprocess
-import sys
 
 import pytest
 import yaml
 
-from tests.e2e.support import deliveries, plays
+from tests.e2e.support import deliveries, plays, process
 from tests.e2e.support import manifests as m
 from tests.e2e.support.deliveries import Delivery
 from tests.e2e.support.home import RESUME, Home
@@ -26,7 +25,7 @@ def run(
     file = folder / "delivery.json"
     file.write_text(json.dumps({"headers": headers, "payload": delivery.payload}))
     return subprocess.run(
-        [sys.executable, "-m", "resumer", "replay", str(file), "-n", home.namespace, *arguments],
+        process.command("replay", str(file), "-n", home.namespace, *arguments),
         env={**os.environ, "KUBECONFIG": str(home.cluster.kubeconfig)},
         capture_output=True,
         text=True,

@@ -23,6 +23,25 @@ _POLL = 0.05
 _TAIL = 60
 
 
+# The Kubernetes client imports kubernetes_validate where it is, as here for the tests of manifests,
+# and with it a JSON Schema library that takes two seconds of a core to get ready.
+_AS_IN_THE_IMAGE = """
+import runpy, sys
+sys.modules["kubernetes_validate"] = None
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+
+
+def command(*arguments: str, module: str = "resumer") -> list[str]:
+    """The command line that runs `resumer` as in its image, without the tools of the project.
+
+    Args:
+        *arguments: For `resumer`.
+        module: That is run, where it is not the operator's own.
+    """
+    return [sys.executable, "-c", _AS_IN_THE_IMAGE, module, *arguments]
+
+
 class Operator:
     """A running `resumer run`; `running` makes one.
 
@@ -152,7 +171,7 @@ def start(
         env: Further environment variables.
         module: That is run, where it is not the operator's own.
     """
-    argv = [sys.executable, "-m", module, "run", "--metrics-port", "0", "--log-format", "json"]
+    argv = command("run", "--metrics-port", "0", "--log-format", "json", module=module)
     for namespace in namespaces:
         argv += ["--namespace", namespace]
     with log_file.open("wb") as output:
