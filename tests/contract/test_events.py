@@ -13,26 +13,12 @@ import pytest
 
 from resumer.adapters import clock, events, kube
 from resumer.api import constants
+from tests import fakes
 from tests.contract import faulty_server
 from tests.controlplane import client as cluster_client
 
+START = datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
 DEADLINE = 20.0
-
-
-class HandClock:
-    """A clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_000_000_000.0
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.seconds, UTC)
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def random(self) -> float:
-        return 0.5
 
 
 class Drops:
@@ -46,18 +32,12 @@ class Drops:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[faulty_server.FaultyServer]:
-    async with faulty_server.serve() as server:
-        server.plan(faulty_server.answer(201, {}))
-        yield server
-
-
-@pytest.fixture
 async def client(
     server: faulty_server.FaultyServer, tmp_path: pathlib.Path
 ) -> AsyncIterator[kube.KubeClient]:
     config = tmp_path / "kubeconfig"
     config.write_text(server.kubeconfig())
+    server.plan(faulty_server.answer(201, {}))
     async with faulty_server.connected(str(config)) as link:
         yield link.client(timeout=5.0, max_connections=2)
 
@@ -102,7 +82,7 @@ async def test_kubectl_describe_shows_an_event_and_how_often_it_repeated(
         },
         namespace,
     )
-    moment, drops = HandClock(), Drops()
+    moment, drops = fakes.FakeClock(START), Drops()
 
     def listed() -> list[dict[str, Any]]:
         return cluster.list_all("v1/Event", namespace)
@@ -113,7 +93,7 @@ async def test_kubectl_describe_shows_an_event_and_how_often_it_repeated(
         async with writing(publisher):
             publisher.publish(stored, warning=True, reason="Rejected", message="task 5 is not 6")
             await until(lambda: len(listed()) == 1, listed)
-            moment.seconds += 60
+            moment.advance(60)
             publisher.publish(stored, warning=True, reason="Rejected", message="task 5 is not 6")
             await until(lambda: listed()[0]["count"] == 2, listed)
 
@@ -133,7 +113,7 @@ async def test_an_event_that_has_expired_is_created_again(
     cluster: cluster_client.Cluster, namespace: str
 ) -> None:
     regarding = {**body(), "metadata": {**body()["metadata"], "namespace": namespace}}
-    moment, drops = HandClock(), Drops()
+    moment, drops = fakes.FakeClock(START), Drops()
 
     def listed() -> list[dict[str, Any]]:
         return cluster.list_all("v1/Event", namespace)
@@ -153,14 +133,14 @@ async def test_an_event_that_has_expired_is_created_again(
 async def test_repeats_are_one_event_until_they_are_ten_minutes_apart(
     server: faulty_server.FaultyServer, client: kube.KubeClient
 ) -> None:
-    moment = HandClock()
+    moment = fakes.FakeClock(START)
     async with writing(events.KubeEvents(client, moment, on_dropped=Drops())) as publisher:
         for _ in range(100):
             publisher.publish(body(), warning=False, reason="Waiting", message="no gate")
         publisher.publish(body(uid="u-2"), warning=False, reason="Waiting", message="no gate")
         publisher.publish(body(), warning=False, reason="Waiting", message="another")
         await until(lambda: len(server.received) == 3, lambda: server.received)
-        moment.seconds += events.REPEAT_SECONDS + 1
+        moment.advance(events.REPEAT_SECONDS + 1)
         publisher.publish(body(), warning=False, reason="Waiting", message="no gate")
         await until(lambda: len(server.received) == 4, lambda: server.received)
 
@@ -173,7 +153,7 @@ async def test_a_flood_is_written_up_to_the_burst_and_dropped_beyond_the_queue(
     server: faulty_server.FaultyServer, client: kube.KubeClient
 ) -> None:
     drops = Drops()
-    publisher = events.KubeEvents(client, HandClock(), on_dropped=drops)
+    publisher = events.KubeEvents(client, fakes.FakeClock(START), on_dropped=drops)
     for number in range(2000):
         publisher.publish(body(uid=f"u-{number}"), warning=False, reason="Resumed", message="x")
     assert drops.count == 2000 - events.QUEUE_LIMIT
@@ -215,7 +195,8 @@ async def test_what_cannot_be_written_is_dropped_and_counted_and_the_next_is_wri
 ) -> None:
     server.plan(answer, faulty_server.answer(201, {}))
     drops = Drops()
-    async with writing(events.KubeEvents(client, HandClock(), on_dropped=drops)) as publisher:
+    still = fakes.FakeClock(START)
+    async with writing(events.KubeEvents(client, still, on_dropped=drops)) as publisher:
         publisher.publish(body(), warning=False, reason="Resumed", message="x")
         publisher.publish(body(uid="u-2"), warning=False, reason="Resumed", message="x")
         await until(lambda: len(server.received) == 2, lambda: server.received)
@@ -227,7 +208,8 @@ async def test_an_object_without_a_usable_namespace_harms_nothing(
 ) -> None:
     drops = Drops()
     odd = {**body(), "metadata": {"name": "one", "namespace": "../kube-system", "uid": "u-2"}}
-    async with writing(events.KubeEvents(client, HandClock(), on_dropped=drops)) as publisher:
+    still = fakes.FakeClock(START)
+    async with writing(events.KubeEvents(client, still, on_dropped=drops)) as publisher:
         publisher.publish(odd, warning=False, reason="Resumed", message="x")
         publisher.publish(body(), warning=False, reason="Resumed", message="x")
         await until(lambda: len(server.received) == 1, lambda: server.received)
@@ -237,7 +219,8 @@ async def test_an_object_without_a_usable_namespace_harms_nothing(
 async def test_a_message_is_one_line_of_at_most_1024_characters(
     server: faulty_server.FaultyServer, client: kube.KubeClient
 ) -> None:
-    async with writing(events.KubeEvents(client, HandClock(), on_dropped=Drops())) as publisher:
+    still = fakes.FakeClock(START)
+    async with writing(events.KubeEvents(client, still, on_dropped=Drops())) as publisher:
         publisher.publish(
             body("n" * 253), warning=True, reason="R" * 300, message="a\nb\x1b" + "x" * 5000
         )

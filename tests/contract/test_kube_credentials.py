@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import pathlib
 import stat
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -14,31 +13,11 @@ from kubernetes.aio.config import incluster_config
 
 from resumer import errors
 from resumer.adapters import clock, credentials, kube
+from tests import fakes
 from tests.contract import faulty_server
 
+START = datetime(2001, 9, 9, tzinfo=UTC)
 PODS = kube.path("v1", "pods", "team-a")
-
-
-class HandClock:
-    """A clock that moves when it is told to."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.seconds, UTC)
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def random(self) -> float:
-        return 0.5
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[faulty_server.FaultyServer]:
-    async with faulty_server.serve() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -91,19 +70,19 @@ async def test_the_kubeconfig_variable_wins_over_a_pod_and_a_pod_over_the_home_f
 ) -> None:
     kubeconfig(tmp_path / "home" / ".kube", server, token="home-token")
 
-    in_pod = await credentials.Credentials.load(HandClock())
+    in_pod = await credentials.Credentials.load(fakes.FakeClock(START))
     assert (in_pod.server, await in_pod.authorization()) == (
         "https://10.0.0.1:443",
         "bearer pod-token",
     )
 
     monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path / "x", server, token="variable-token"))
-    by_variable = await credentials.Credentials.load(HandClock())
+    by_variable = await credentials.Credentials.load(fakes.FakeClock(START))
     assert await by_variable.authorization() == "Bearer variable-token"
 
     monkeypatch.delenv("KUBECONFIG")
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
-    at_home = await credentials.Credentials.load(HandClock())
+    at_home = await credentials.Credentials.load(fakes.FakeClock(START))
     assert (at_home.server, await at_home.authorization()) == (server.url, "Bearer home-token")
 
 
@@ -125,7 +104,7 @@ async def test_a_configuration_that_cannot_be_understood_is_said_to_be_so(
         file.write_text(text)
 
     with pytest.raises(errors.SettingsError, match=message) as caught:
-        await credentials.Credentials.load(HandClock(), kubeconfig=str(file))
+        await credentials.Credentials.load(fakes.FakeClock(START), kubeconfig=str(file))
 
     assert caught.value.field == "kubeconfig"
     assert "secret" not in str(caught.value)
@@ -135,7 +114,7 @@ async def test_a_server_that_is_no_url_is_refused(tmp_path: pathlib.Path) -> Non
     file = kubeconfig(tmp_path, faulty_server.FaultyServer("ftp://x"))
 
     with pytest.raises(errors.SettingsError, match="must be an https:// URL"):
-        await credentials.Credentials.load(HandClock(), kubeconfig=file)
+        await credentials.Credentials.load(fakes.FakeClock(START), kubeconfig=file)
 
 
 async def test_after_a_401_the_token_is_read_again_and_the_call_tried_once_more(
@@ -144,7 +123,7 @@ async def test_after_a_401_the_token_is_read_again_and_the_call_tried_once_more(
     token = tmp_path / "token"
     token.write_text("first")
     config = kubeconfig(tmp_path, server, tokenFile=str(token))
-    async with faulty_server.connected(config, moment=HandClock()) as link:
+    async with faulty_server.connected(config, moment=fakes.FakeClock(START)) as link:
         client = link.client(timeout=5.0, max_connections=2)
         server.plan(only("second"))
         write(token, "second")
@@ -165,7 +144,7 @@ async def test_a_401_that_stays_is_permanent_and_ends_after_one_more_try(
     token = tmp_path / "token"
     token.write_text("first")
     config = kubeconfig(tmp_path, server, tokenFile=str(token))
-    async with faulty_server.connected(config, moment=HandClock()) as link:
+    async with faulty_server.connected(config, moment=fakes.FakeClock(START)) as link:
         client = link.client(timeout=5.0, max_connections=2)
         server.plan(only("none"))
         write(token, "second")
@@ -193,7 +172,7 @@ async def test_many_refused_calls_start_the_exec_plugin_once(
     plugin.chmod(plugin.stat().st_mode | stat.S_IXUSR)
     entry = {"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin)}
     config = kubeconfig(tmp_path, server, exec=entry)
-    async with faulty_server.connected(config, moment=HandClock()) as link:
+    async with faulty_server.connected(config, moment=fakes.FakeClock(START)) as link:
         client = link.client(timeout=20.0, max_connections=10)
         server.plan(only("token-2"))
 
@@ -205,15 +184,15 @@ async def test_many_refused_calls_start_the_exec_plugin_once(
 async def test_the_token_of_a_pod_is_read_again_within_a_minute_or_at_once_after_a_401(
     in_a_pod: pathlib.Path,
 ) -> None:
-    moment = HandClock()
+    moment = fakes.FakeClock(START)
     pod = await credentials.Credentials.load(moment)
     assert await pod.authorization() == "bearer pod-token"
 
-    moment.seconds += credentials.RENEW_SECONDS
+    moment.advance(credentials.RENEW_SECONDS)
     write(in_a_pod, "rotated\n")
     assert await pod.renewed("bearer pod-token") == "bearer rotated"
 
-    moment.seconds += credentials.RENEW_SECONDS
+    moment.advance(credentials.RENEW_SECONDS)
     write(in_a_pod, "")
     assert await pod.renewed("bearer rotated") == "bearer rotated", "an empty file is no token"
 
@@ -223,16 +202,16 @@ async def test_a_token_file_is_read_again_each_minute(
 ) -> None:
     token = tmp_path / "token"
     token.write_text("first")
-    moment = HandClock()
+    moment = fakes.FakeClock(START)
     user = await credentials.Credentials.load(
         moment, kubeconfig=kubeconfig(tmp_path, server, tokenFile=str(token))
     )
     token.write_text("second")
 
     assert await user.authorization() == "Bearer first"
-    moment.seconds += credentials.REFRESH_SECONDS
+    moment.advance(credentials.REFRESH_SECONDS)
     assert await user.authorization() == "Bearer second"
-    moment.seconds += credentials.REFRESH_SECONDS
+    moment.advance(credentials.REFRESH_SECONDS)
     token.unlink()
     assert await user.authorization() == "Bearer second", "a token may outlive its file"
 

@@ -21,12 +21,6 @@ OPERATIONS = [{"op": "test", "path": "/metadata/uid", "value": "u-1"}]
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[faulty_server.FaultyServer]:
-    async with faulty_server.serve() as server:
-        yield server
-
-
-@pytest.fixture
 async def client(
     server: faulty_server.FaultyServer, tmp_path: pathlib.Path
 ) -> AsyncIterator[kube.KubeClient]:

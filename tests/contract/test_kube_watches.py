@@ -36,12 +36,6 @@ class Streams:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[faulty_server.FaultyServer]:
-    async with faulty_server.serve() as server:
-        yield server
-
-
-@pytest.fixture
 def streams(server: faulty_server.FaultyServer) -> Streams:
     streams = Streams()
     server.plan(streams.answer)

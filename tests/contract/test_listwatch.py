@@ -110,12 +110,6 @@ async def listening(
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[faulty_server.FaultyServer]:
-    async with faulty_server.serve() as server:
-        yield server
-
-
-@pytest.fixture
 async def client(
     server: faulty_server.FaultyServer, tmp_path: pathlib.Path
 ) -> AsyncIterator[kube.KubeClient]:

@@ -84,35 +84,11 @@ def test_several_gates_open_in_one_write(home: Home) -> None:
 
 
 def test_duplicates_open_nothing_more(home: Home) -> None:
-    home.submit(
-        manifests.workflow(
-            "twice",
-            manifests.steps(step("first", "gate"), step("second", "gate")),
-            manifests.gate(),
-            task="124",
-        )
-    )
+    home.submit(manifests.two_gates("twice", "124"))
     names = [f"twice-{number}" for number in range(10)]
     home.ask(*(manifests.resume(name, task="124") for name in names))
-    home.cluster.wait_for(
-        homes.WORKFLOW,
-        "twice",
-        home.namespace,
-        lambda body: "second" in homes.open_gates(body),
-        homes.TIMEOUT,
-        describe="at the second gate",
-    )
-    outcomes = []
-    for name in names:
-        body = home.cluster.wait_for(
-            homes.RESUME,
-            name,
-            home.namespace,
-            lambda body: body.get("status", {}).get("phase") == "Succeeded",
-            homes.TIMEOUT,
-            describe="succeeded",
-        )
-        outcomes.append(body["status"]["outcome"])
+    home.at_gate("twice", "second")
+    outcomes = [home.decided(name)["outcome"] for name in names]
     assert sorted(outcomes) == ["AlreadyResumed"] * 9 + ["Resumed"]
     assert list(homes.open_gates(home.workflow("twice"))) == ["second"]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from resumer.api.outcomes import Outcome, Reason
+from resumer.api.outcomes import Reason
 from tests.controlplane import build, client, components
 from tests.e2e.support import faults, manifests, rig
 from tests.e2e.support import home as homes
@@ -242,22 +242,11 @@ def test_of_argo_resume_and_a_request_at_the_same_moment_one_opens_the_gate_and_
             lambda: said.update(argo.resume(names)),
         )
     for name in names:
-        ended(plant, name)
+        plant.home.decided(name)
         if said[name]:
             plant.resumed_once(name)
         else:
             lost(plant, name)
-
-
-def ended(plant: Rig, name: str) -> None:
-    plant.home.cluster.wait_for(
-        homes.RESUME,
-        name,
-        plant.home.namespace,
-        lambda body: Outcome(body.get("status", {}).get("outcome", "Waiting")).terminal,
-        homes.TIMEOUT,
-        describe="decided",
-    )
 
 
 def together(*works: Callable[[], object]) -> None:

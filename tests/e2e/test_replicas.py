@@ -9,7 +9,6 @@ import pytest
 
 from resumer.api.outcomes import Outcome
 from tests.controlplane import client
-from tests.e2e.support import home as homes
 from tests.e2e.support import process, rig, waiting
 from tests.e2e.support.home import Home
 from tests.e2e.support.rig import Rig
@@ -59,15 +58,7 @@ def test_two_operators_and_two_requests_for_each_gate_open_it_once_and_agree(
     for name in names:
         outcomes = {}
         for request in (f"{name}-a", f"{name}-b"):
-            body = plant.home.cluster.wait_for(
-                homes.RESUME,
-                request,
-                plant.home.namespace,
-                lambda body: Outcome(body.get("status", {}).get("outcome", "Waiting")).terminal,
-                homes.TIMEOUT,
-                describe="decided",
-            )
-            outcomes[body["status"]["outcome"]] = request
+            outcomes[plant.home.decided(request)["outcome"]] = request
         assert set(outcomes) == {"Resumed", "AlreadyResumed"}, (name, outcomes)
         plant.opened_once(name, outcomes["Resumed"])
         other = plant.history.wait_reason(outcomes["AlreadyResumed"], "StageAlreadyResumed")

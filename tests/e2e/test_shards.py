@@ -48,7 +48,7 @@ class Shard:
 
 
 @pytest.fixture(scope="module")
-def own() -> Iterator[Home]:
+def own(built_components: None) -> Iterator[Home]:
     """A namespace of a control plane of its own, where the namespace of the page is free."""
     with homes.without_argo() as made:
         made.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ALONE}})

@@ -141,6 +141,19 @@ class Home:
         )
         return status
 
+    def decided(self, name: str) -> Json:
+        """The status of a WorkflowResume, as soon as it has ended, however that is."""
+        body = self.cluster.wait_for(
+            RESUME,
+            name,
+            self.namespace,
+            lambda body: body.get("status", {}).get("outcome") in _TERMINAL,
+            TIMEOUT,
+            describe="decided",
+        )
+        status: Json = body["status"]
+        return status
+
     def resumed(self, name: str) -> Json:
         """The status of a WorkflowResume, as soon as it says that it opened a gate."""
         return self.came_to(name, outcomes.Reason.GATE_OPENED)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+import subprocess
+from collections.abc import Mapping
 
 ROOT = pathlib.Path(__file__).parents[3]
 
+_TIMEOUT = 120.0
 _FENCE = re.compile(r"^```([a-z]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -29,6 +32,23 @@ class Block:
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
+
+    def typed(self, environment: Mapping[str, str]) -> str:
+        """What its commands print.
+
+        Raises:
+            AssertionError: one of them failed
+        """
+        answer = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", self.text],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
+        )
+        assert answer.returncode == 0, f"{self}: {answer.stdout}\n{answer.stderr}"
+        return answer.stdout
 
 
 def blocks(page: str) -> list[Block]:

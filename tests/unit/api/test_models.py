@@ -23,7 +23,6 @@ json_values = st.recursive(
     ),
     max_leaves=8,
 )
-json_objects = st.dictionaries(st.sampled_from("abcd"), json_values.filter(lambda v: v is not None))
 
 
 def manifest(**spec: Any) -> dict[str, Any]:
