@@ -58,7 +58,7 @@ def _show(teller: account.Account, *, keep: bool) -> int:
     began = time.monotonic()
     teller.title("Starting a control plane: etcd, kube-apiserver, Argo's workflow-controller …")
     with (
-        launcher.start() as plane,
+        launcher.start(crds="minimal") as plane,
         contextlib.closing(client.Cluster(plane.kubeconfig)) as cluster,
         operation.Operator(plane.kubeconfig, play.NAMESPACE) as operator,
     ):

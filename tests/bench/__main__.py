@@ -139,7 +139,7 @@ def _soak(options: argparse.Namespace, folder: pathlib.Path) -> tuple[dict[str, 
     plan = soak.QUICK if options.quick else soak.FULL
     if options.resumes:
         plan = dataclasses.replace(plan, resumes=options.resumes)
-    with launcher.start() as plane:
+    with launcher.start(crds="minimal") as plane:
         count = soak.run(plane, plan, folder, say=_say)
     print(soak.table(count))
     return {"plan": dataclasses.asdict(plan), "faults": dataclasses.asdict(count)}, count.clean
@@ -157,7 +157,7 @@ def _scale(options: argparse.Namespace, folder: pathlib.Path) -> tuple[dict[str,
 
 def _leak(options: argparse.Namespace, folder: pathlib.Path) -> tuple[dict[str, object], bool]:
     """Whether anything stays behind of what has finished."""
-    with launcher.start(argo=False) as plane:
+    with launcher.start(crds="minimal", argo=False) as plane:
         found = asyncio.run(leak.run(plane, options.leak, folder, say=_say))
     print(leak.table(found), leak.verdict(found), sep="\n")
     return {"found": [dataclasses.asdict(one) for one in found]}, True
