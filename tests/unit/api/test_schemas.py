@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,6 +24,7 @@ MODELS: Mapping[str, type[base.ApiModel]] = {
 }
 
 
+@functools.cache
 def definition(plural: str) -> dict[str, Any]:
     """A CustomResourceDefinition."""
     path = CRDS / f"{plural}.{constants.GROUP}.yaml"
