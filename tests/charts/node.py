@@ -56,8 +56,11 @@ class Node:
         operators = [*self._running.values(), *self._leaving.values()]
         try:
             self._faults += [f"ended by itself: {one.tail()}" for one in self._dead()]
-            for one in operators:
+            for one in self._running.values():
                 self._left(one, one.stop())
+            # They have had their SIGTERM: another one ends a process that no longer listens for it.
+            for one in self._leaving.values():
+                self._left(one, one.ended())
         finally:
             for one in operators:
                 one.kill()
