@@ -13,11 +13,11 @@ import math
 import re
 from dataclasses import dataclass
 
-from resumer import errors
+from resumer import errors, names
 
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_LEASE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_LEASE_NAME = re.compile(names.DNS_SUBDOMAIN)
+_LABEL_VALUE = re.compile(names.LABEL_VALUE)
 
 
 class LogFormat(enum.StrEnum):
@@ -202,7 +202,7 @@ class Settings:
 
     def _check_election(self) -> None:
         name, namespace = self.leader_elect_lease_name, self.leader_elect_namespace
-        if len(name) > 253 or not _LEASE_NAME.fullmatch(name):
+        if len(name) > names.MAX_NAME or not _LEASE_NAME.fullmatch(name):
             raise errors.SettingsError(
                 "leader_elect_lease_name",
                 f"{name!r} is not the name of a Lease: 1 to 253 of a-z, 0-9, '-' and '.', with a "

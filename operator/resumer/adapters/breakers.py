@@ -16,13 +16,13 @@ from typing import Any
 
 import structlog
 
-from resumer import errors, ports
+from resumer import errors, names, ports
 from resumer.adapters import kube
 from resumer.api import base, constants
 from resumer.api import breaker as breaker_api
 from resumer.core import breaker as breakers
 
-_PLAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_PLAIN = re.compile(names.DNS_SUBDOMAIN)
 _HASHED = re.compile(r".*-[0-9a-f]{8}")
 _UNFIT = re.compile(r"[^a-z0-9]+")
 _NO_STAGE = "no-stage"

@@ -20,7 +20,7 @@ from typing import Any, Final, NewType, TypeVar
 import aiohttp
 import yarl
 
-from resumer import errors
+from resumer import errors, names
 from resumer.adapters import faults
 from resumer.adapters.throttle import Turns
 
@@ -43,8 +43,7 @@ twenty-five times as much. Of a page that is larger, a smaller part is asked for
 _LARGE_BODY: Final = 2**20
 """Bytes from which on aiohttp wants a body as a file, to write it in parts."""
 
-_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_NAME_LIMIT: Final = 253
+_NAME: Final = re.compile(names.DNS_SUBDOMAIN)
 
 
 class Accept(StrEnum):
@@ -93,12 +92,12 @@ def path(
 
 
 def _segment(field: str, value: str) -> str:
-    if len(value) > _NAME_LIMIT or not _NAME.fullmatch(value):
+    if len(value) > names.MAX_NAME or not _NAME.fullmatch(value):
         raise errors.InvalidError(
             field,
-            f"{field} {faults.clean(value, 80)!r} is not a name of Kubernetes: at most"
-            f" {_NAME_LIMIT} lower-case letters, digits, '-' and '.', with a letter or a digit at"
-            " each end",
+            f"{field} {faults.clean(value, 80)!r} is not a name of Kubernetes: at most "
+            f"{names.MAX_NAME} lower-case letters, digits, '-' and '.', with a letter or a digit "
+            "at each end",
         )
     return value
 

@@ -14,19 +14,19 @@ from typing import Annotated, Any, Final, Self
 import pydantic
 from pydantic.alias_generators import to_camel
 
-from resumer import errors
+from resumer import errors, names
 
 MAX_SAFE_INTEGER: Final = 2**53 - 1
 """The largest integer that every JSON reader keeps exact."""
 
-LABEL_VALUE: Final = r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
+LABEL_VALUE: Final = rf"^{names.LABEL_VALUE}$"
 """A label value that is not empty, 1 to 63 characters."""
 
-DNS_SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+DNS_SUBDOMAIN: Final = rf"^{names.DNS_SUBDOMAIN}$"
 """The name of an object."""
 
 QUALIFIED_NAME: Final = (
-    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+    rf"^({names.DNS_SUBDOMAIN}/)?"
     r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
 )
 """A label key: an optional DNS prefix with a slash, then at most 63 characters."""
@@ -191,7 +191,7 @@ LabelValueOrEmpty = Annotated[
 
 ObjectName = Annotated[
     Text,
-    pydantic.StringConstraints(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN),
+    pydantic.StringConstraints(min_length=1, max_length=names.MAX_NAME, pattern=DNS_SUBDOMAIN),
 ]
 """The name of an object."""
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from resumer import errors, settings
+from resumer.cli import cluster
 
 _FAILED = 1
 
@@ -32,28 +33,10 @@ def explain(  # noqa: PLR0913 - one argument per option is how typer reads them
             "--file", "-f", metavar="FILE", help="A manifest instead; - for standard input."
         ),
     ] = "",
-    namespace: Annotated[
-        str,
-        typer.Option(
-            "--namespace",
-            "-n",
-            metavar="NAME",
-            envvar="RESUMER_NAMESPACE",
-            help="Where it is, or would be created.",
-        ),
-    ] = "default",
-    kubeconfig: Annotated[
-        str,
-        typer.Option(
-            metavar="PATH", envvar=["RESUMER_KUBECONFIG", "KUBECONFIG"], help="As for run."
-        ),
-    ] = "",
-    context: Annotated[
-        str, typer.Option(metavar="NAME", envvar="RESUMER_CONTEXT", help="As for run.")
-    ] = "",
-    instance_id: Annotated[
-        str, typer.Option(metavar="ID", envvar="RESUMER_INSTANCE_ID", help="As for run.")
-    ] = "",
+    namespace: cluster.Namespace = "default",
+    kubeconfig: cluster.Kubeconfig = "",
+    context: cluster.Context = "",
+    instance_id: cluster.InstanceId = "",
     output: Annotated[
         Format, typer.Option("--output", "-o", help="For a person, or for a program.")
     ] = Format.TEXT,

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 
 from resumer import errors, settings
+from resumer.cli import cluster
 
 _FAILED: Final = 1
 _MAX_BYTES: Final = 25_000_000
@@ -29,7 +30,7 @@ class Format(enum.StrEnum):
     JSON = "json"
 
 
-_FROM, _SAY, _CLUSTER = "The delivery", "The request", "The cluster"
+_FROM, _SAY = "The delivery", "The request"
 
 
 def replay(  # noqa: PLR0913 - one argument per option is how typer reads them
@@ -91,58 +92,24 @@ def replay(  # noqa: PLR0913 - one argument per option is how typer reads them
         typer.Option(
             metavar="FILE",
             help="Policies to try, instead of those in the cluster; may be given again.",
-            rich_help_panel=_CLUSTER,
+            rich_help_panel=cluster.PANEL,
         ),
     ] = None,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Read nothing from it.", rich_help_panel=_CLUSTER)
+        bool, typer.Option("--offline", help="Read nothing from it.", rich_help_panel=cluster.PANEL)
     ] = False,
     workflow: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FILE",
             help="Offline, the Workflows there are, as `kubectl get wf -o yaml` prints them.",
-            rich_help_panel=_CLUSTER,
+            rich_help_panel=cluster.PANEL,
         ),
     ] = None,
-    namespace: Annotated[
-        str,
-        typer.Option(
-            "--namespace",
-            "-n",
-            metavar="NAME",
-            envvar="RESUMER_NAMESPACE",
-            help="Where it would be created.",
-            rich_help_panel=_CLUSTER,
-        ),
-    ] = "default",
-    kubeconfig: Annotated[
-        str,
-        typer.Option(
-            metavar="PATH",
-            envvar=["RESUMER_KUBECONFIG", "KUBECONFIG"],
-            help="As for run.",
-            rich_help_panel=_CLUSTER,
-        ),
-    ] = "",
-    context: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            envvar="RESUMER_CONTEXT",
-            help="As for run.",
-            rich_help_panel=_CLUSTER,
-        ),
-    ] = "",
-    instance_id: Annotated[
-        str,
-        typer.Option(
-            metavar="ID",
-            envvar="RESUMER_INSTANCE_ID",
-            help="As for run.",
-            rich_help_panel=_CLUSTER,
-        ),
-    ] = "",
+    namespace: cluster.Namespace = "default",
+    kubeconfig: cluster.Kubeconfig = "",
+    context: cluster.Context = "",
+    instance_id: cluster.InstanceId = "",
     output: Annotated[
         Format,
         typer.Option(

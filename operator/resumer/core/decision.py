@@ -17,25 +17,26 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from resumer.api.outcomes import Outcome, Reason
-from resumer.core import checks, orders
+from resumer.core import orders
 from resumer.core.case import Case, Stop
+from resumer.core.checks import of_attempt, of_gate, of_request, of_workflow
 from resumer.core.observation import Decision, End, Look, Observation, Resume
 
 CHAIN: tuple[Callable[[Case], Case | Stop], ...] = (
-    checks.readable,  # what cannot be read never could: it has resumed nothing
-    checks.recorded,  # a resume that happened is a fact, whatever is found wrong now
-    checks.under_policy,
-    checks.event_agrees,
-    checks.event_rules_pass,  # from here on, the workflow is needed
-    checks.correlated,
-    checks.event_fits_policy,  # which policy is in charge, the workflow has told
-    checks.within_reach,
-    checks.at_gate,
-    checks.workflow_rules_pass,  # only now: an early event must not fail on labels yet to come
-    checks.parameters_fit,
-    checks.meant,
-    checks.attempt_due,
-    checks.circuit_closed,  # last: whoever is stopped here lacks nothing but a working API server
+    of_request.readable,  # what cannot be read never could: it has resumed nothing
+    of_workflow.recorded,  # a resume that happened is a fact, whatever is found wrong now
+    of_request.under_policy,
+    of_request.event_agrees,
+    of_request.event_rules_pass,  # from here on, the workflow is needed
+    of_workflow.correlated,
+    of_request.event_fits_policy,  # which policy is in charge, the workflow has told
+    of_workflow.within_reach,
+    of_gate.at_gate,
+    of_gate.workflow_rules_pass,  # only now: an early event must not fail on labels yet to come
+    of_gate.parameters_fit,
+    of_attempt.meant,
+    of_attempt.attempt_due,
+    of_attempt.circuit_closed,  # last: who is stopped here lacks nothing but a working API server
 )
 
 

@@ -13,12 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn, TypeGuard, assert_never
 
+from resumer import names
 from resumer.errors import InvalidError
 
-_NAME: Final = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
-_DNS_LABEL: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_KEY: Final = re.compile(rf"((?P<prefix>{_DNS_LABEL}(\.{_DNS_LABEL})*)/)?{_NAME}")
-_VALUE: Final = re.compile(rf"({_NAME})?")
+_KEY: Final = re.compile(rf"((?P<prefix>{names.DNS_SUBDOMAIN})/)?{names.LABEL_VALUE}")
+_VALUE: Final = re.compile(rf"({names.LABEL_VALUE})?")
 _INTEGER: Final = re.compile(r"[0-9]{1,63}")
 _TOKEN: Final = re.compile(r"[ \t\r\n]*(?P<token>==|!=|[=!(),<>]|[^=!(),<> \t\r\n]+)")
 _WORD: Final = re.compile(r"[^=!(),<>]")

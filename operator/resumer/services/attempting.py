@@ -16,7 +16,8 @@ from resumer import errors, ports
 from resumer.api import base
 from resumer.api.outcomes import Reason
 from resumer.api.resume import MAX_ATTEMPT_MESSAGE, Attempt, WorkflowResume
-from resumer.core import backoff, checks, decision, orders, status, suspended
+from resumer.core import backoff, decision, orders, status, suspended
+from resumer.core.checks import of_attempt
 from resumer.core.observation import Decision, End, Facts, ResumeOrder
 from resumer.services.confirming import Confirmer
 from resumer.services.gathering import Gatherer
@@ -67,7 +68,7 @@ class Attempter:
         began = self._out.clock.now()
         refused = await self._guard.admit(namespace, stage, holder, began)
         if refused is not None:
-            return checks.held(stage, refused), None
+            return of_attempt.held(stage, refused), None
         try:
             return await self._write(request, decided, order, began)
         except asyncio.CancelledError:
@@ -129,7 +130,7 @@ class Attempter:
         self._out.telemetry.attempted(metric_stage(decided.facts), "Done")
         await self._guard.succeeded(namespace, stage, holder, self._out.clock.now())
         self._assume(decided.facts, order)
-        end = checks.done(
+        end = of_attempt.done(
             order.key.name,
             decided.facts.gates,
             whole=not order.gates,

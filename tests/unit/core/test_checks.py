@@ -12,9 +12,10 @@ import pytest
 
 from resumer.api.breaker import BreakerState
 from resumer.api.outcomes import Reason
-from resumer.core import breaker, checks, policies
+from resumer.core import breaker, policies
 from resumer.core.breaker import Breaker
 from resumer.core.case import Case
+from resumer.core.checks import of_attempt, of_request, of_workflow
 from resumer.core.observation import End
 from resumer.core.patterns import MAX_STEPS
 from tests.builders import (
@@ -329,7 +330,7 @@ def test_the_rules_on_the_event_and_on_the_workflow_share_what_they_may_search()
     for _ in range(5):
         request.rule("event.t", "regex", "(?:.{1,3}){1,9}z")
     case = Case(Scene(request=request).observed(), NOW)
-    assert isinstance(checks.event_rules_pass(case), Case)
+    assert isinstance(of_request.event_rules_pass(case), Case)
     assert case.effort.left < MAX_STEPS / 10
     reason, message = end_of(decided(request))
     assert reason is Reason.RULE_FAILED
@@ -893,7 +894,7 @@ def test_a_request_without_a_time_of_creation_counts_from_now() -> None:
 
 def test_a_check_that_needs_the_workflow_may_not_come_before_it_is_known() -> None:
     with pytest.raises(LookupError, match="no workflow is known at this point of the chain"):
-        checks.within_reach(Case(Scene().observed(), NOW))
+        of_workflow.within_reach(Case(Scene().observed(), NOW))
 
 
 # --- parameters_fit ------------------------------------------------------------------------------
@@ -1099,6 +1100,6 @@ def test_an_open_circuit_holds_the_requests_of_its_stage(
 
 def test_a_held_request_is_told_until_when() -> None:
     refused = breaker.Refused(NOW)
-    held = checks.held(policies.BUILT_IN.stages[0], refused)
+    held = of_attempt.held(policies.BUILT_IN.stages[0], refused)
     assert (held.reason, held.until) == (Reason.BREAKER_OPEN, NOW)
     assert "'waiting-pr-created'" in held.message
