@@ -14,6 +14,8 @@ import signal
 import threading
 from collections.abc import Mapping, Sequence
 
+import urllib3
+
 from tests.charts import plane as planes
 from tests.charts.charts import Json
 from tests.controlplane import client
@@ -41,6 +43,7 @@ class Node:
         self._leaving: dict[str, process.Operator] = {}
         self._ready: set[str] = set()
         self._faults: list[str] = []
+        self._trouble = ""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="node", daemon=True)
         # Of its own: the connections of the plane's client are the test's.
@@ -85,7 +88,10 @@ class Node:
 
         waiting.eventually(
             lambda: self._faults or done(),
-            lambda: f"at work: {sorted(self._running)}, leaving: {sorted(self._leaving)}",
+            lambda: (
+                f"at work: {sorted(self._running)}, leaving: {sorted(self._leaving)}; "
+                f"last trouble: {self._trouble}"
+            ),
         )
         assert not self._faults, "\n".join(self._faults)
 
@@ -93,8 +99,11 @@ class Node:
         while not self._ended.wait(_POLL):
             try:
                 self._round()
-            except (client.ApiError, OSError, AssertionError) as error:
-                self._faults.append(repr(error))
+            except AssertionError as error:
+                self._faults.append(str(error))
+            # A pod that has gone, an answer that was late: the next round sees what is there then.
+            except (client.ApiError, urllib3.exceptions.HTTPError, OSError) as error:
+                self._trouble = repr(error)
             if self._faults:
                 return
 

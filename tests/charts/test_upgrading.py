@@ -169,6 +169,10 @@ def clean(desk: Desk) -> None:
     for release in desk.type(f"helm list --short --namespace {SYSTEM}").split():
         desk.type(f"helm uninstall {release} --namespace {SYSTEM}")
     cluster = desk.home.cluster
+    # An operator whose rights went before it could not give its Lease back: nobody waits for that.
+    desk.node.settled()
+    for one in cluster.list_all(LEASE, SYSTEM):
+        cluster.delete(LEASE, one["metadata"]["name"], SYSTEM)
     for kind in (homes.WORKFLOW, homes.RESUME, homes.POLICY):
         for one in cluster.list_all(kind, TEAM):
             cluster.delete(kind, one["metadata"]["name"], TEAM)
