@@ -28,12 +28,13 @@ from typer.models import OptionInfo
 from resumer import settings
 from resumer.api import breaker, constants, outcomes, policy, resume
 from resumer.cli import options, run
-from resumer.core import extraction
+from resumer.core import decision, extraction
 from resumer.telemetry import catalog
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _PAGES = (
     "README.md",
+    "docs/concepts.md",
     "docs/workflowresume.md",
     "docs/workflowresumepolicy.md",
     "docs/operating.md",
@@ -147,6 +148,16 @@ def _default(value: object) -> str:
             return f"`{value}`"
 
 
+def _chain() -> str:
+    return table(
+        ("Check", "Holds if"),
+        (
+            (f"`{check.__name__}`", (inspect.getdoc(check) or "").split("\n\n")[0])
+            for check in decision.CHAIN
+        ),
+    )
+
+
 def _kind(plural: str) -> str:
     definition = _ROOT / "crds" / f"{plural}.{constants.GROUP}.yaml"
     return reference.kind(yaml.safe_load(definition.read_text()))
@@ -160,6 +171,7 @@ _TABLES: Mapping[str, Callable[[], str]] = {
     "jitters": lambda: _enumeration(policy.Jitter, "Jitter"),
     "ambiguities": lambda: _enumeration(policy.Ambiguity, "Ambiguity"),
     "breakers": lambda: _enumeration(breaker.BreakerState, "State"),
+    "chain": _chain,
     "places": lambda: _enumeration(policy.TaskIdPlace, "`from`"),
     "types": _types,
     "metrics": _metrics,

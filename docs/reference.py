@@ -76,7 +76,7 @@ def _names(spec: Mapping[str, Any], version: Mapping[str, Any]) -> str:
     ]
     if selectable:
         rows.append(("For `--field-selector`", ", ".join(map(_code, selectable))))
-    return table(("", ""), rows)
+    return table(("Kind", spec["names"]["kind"]), rows)
 
 
 def _columns(columns: Sequence[Mapping[str, Any]]) -> str:
@@ -99,12 +99,11 @@ def _object(of: str, path: str, schema: Schema, *, required: bool) -> Iterator[s
     yield f"### {of} {path}\n\n{_sentence(schema)}{needed}\n"
     fields = schema["properties"]
     yield table(
-        ("Field", "Type", "Default", "Allowed", "Means"),
+        ("Field", "Type", "Allowed", "Means"),
         (
             (
                 _code(name) + (" *required*" if name in schema.get("required", ()) else ""),
-                _type(of, f"{path}.{name}", field),
-                _code(_literal(field["default"])) if "default" in field else "",
+                _type(of, f"{path}.{name}", field) + _default(field),
                 _allowed(field),
                 _sentence(field),
             )
@@ -166,6 +165,12 @@ def _type(of: str, path: str, schema: Schema) -> str:
     if schema.get("x-kubernetes-preserve-unknown-fields"):
         return "free object"
     return str(schema["type"])
+
+
+def _default(schema: Schema) -> str:
+    if "default" not in schema:
+        return ""
+    return f", {_code(_literal(schema['default']))} by default"
 
 
 def _allowed(schema: Schema) -> str:

@@ -33,9 +33,9 @@ def pages() -> Sequence[pathlib.Path]:
 
 
 def files() -> Sequence[pathlib.Path]:
-    """The pages, and the files that they link to."""
-    found = dict.fromkeys(pages())
-    for page in list(found):
+    """The pages, their style sheet, and the files that they link to."""
+    found = dict.fromkeys([*pages(), _ROOT / "docs" / "site.css"])
+    for page in pages():
         for link in _LINK.findall(page.read_text()):
             target = (page.parent / link).resolve()
             if "://" not in link and target.is_file():

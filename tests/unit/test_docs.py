@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import itertools
 import pathlib
 import re
 import subprocess
@@ -10,6 +12,9 @@ import sys
 import pytest
 
 from resumer.api import outcomes
+from resumer.api.breaker import BreakerState
+from resumer.api.outcomes import Phase
+from resumer.core import breaker
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _PAGES = [
@@ -52,12 +57,62 @@ def test_every_link_of_a_page_leads_somewhere(page: pathlib.Path) -> None:
             assert anchor in _anchors(target), f"{page.name}: {link}"
 
 
+def test_the_life_of_a_request_is_drawn_with_every_outcome_on_its_side() -> None:
+    (drawn,) = (text for text in _drawings("concepts.md") if "undecided" in text)
+    found = {
+        name: set(re.findall(r"^ +(\w+)$", text, re.MULTILINE))
+        for name, text in re.findall(r"as (\w+) \{\n(.*?)\n    \}", drawn, re.DOTALL)
+    }
+    sides = {"undecided": Phase.WAITING, "well": Phase.SUCCEEDED, "badly": Phase.FAILED}
+    assert found == {
+        name: {str(one) for one in outcomes.Outcome if one.phase is phase}
+        for name, phase in sides.items()
+    }
+
+
+def test_the_breaker_is_drawn_with_the_changes_that_it_can_make() -> None:
+    (drawn,) = (text for text in _drawings("concepts.md") if "HalfOpen" in text)
+    found = re.findall(r"^ +(\w+) --> (\w+):", drawn, re.MULTILINE)
+    assert sorted(found) == sorted(_changes_of_a_breaker())
+
+
+def _changes_of_a_breaker() -> set[tuple[str, str]]:
+    """From which state to which a breaker goes, whatever happens to it."""
+    start = datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC)
+    settings, probe = breaker.BreakerSettings(), breaker.Probe("uid", start)
+    found = set()
+    for state, failures, after in itertools.product(BreakerState, (0, 4), (0, 30, 60)):
+        now = start + datetime.timedelta(seconds=after)
+        before = breaker.Breaker(
+            state=state,
+            consecutive_failures=failures,
+            opened_at=start,
+            open_until=start + datetime.timedelta(seconds=30),
+            probes=(probe,),
+        )
+        admitted = breaker.admit(before, settings, "uid", now)
+        for what in (
+            admitted.breaker if isinstance(admitted, breaker.Admitted) else before,
+            breaker.on_success(before, "uid", now),
+            breaker.on_failure(before, settings, "uid", "Timeout", now),
+            breaker.on_ignored(before, "uid"),
+        ):
+            found.add((str(state), str(what.state)))
+    return {(before, after) for before, after in found if before != after}
+
+
 def test_every_test_that_proves_a_promise_exists() -> None:
     named = _TEST.findall((_ROOT / "docs" / "reliability.md").read_text())
     assert len(named) > 40
     for path, name in named:
         assert (_ROOT / path).is_file(), path
         assert f"def {name}(" in (_ROOT / path).read_text() or not name, f"{path}: {name}"
+
+
+def _drawings(page: str) -> list[str]:
+    return re.findall(
+        r"^```mermaid$(.*?)^```$", (_ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL
+    )
 
 
 def _prose(page: pathlib.Path) -> str:
