@@ -186,5 +186,5 @@ release-check: init ## Say what is in the way of a release; TAG names it, as v1.
 
 .PHONY: clean
 clean: ## Remove .venv, caches and what was built
-	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .pytest-kind .ruff_cache
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .cache .import_linter_cache .mypy_cache .pytest_cache .pytest-kind .ruff_cache
 	find $(PYTHON_DIRS) -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -6,6 +6,7 @@ import datetime
 import itertools
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -99,6 +100,23 @@ def _changes_of_a_breaker() -> set[tuple[str, str]]:
         ):
             found.add((str(state), str(what.state)))
     return {(before, after) for before, after in found if before != after}
+
+
+def test_the_site_is_built_without_a_warning_and_its_menu_has_every_page(
+    tmp_path: pathlib.Path,
+) -> None:
+    """Zensical follows every link, to the anchor; as `make docs` calls it, in another folder."""
+    shutil.copy(_ROOT / "mkdocs.yml", tmp_path)
+    for command in (
+        [sys.executable, _ROOT / "docs" / "staging.py", tmp_path / "build" / "pages"],
+        [pathlib.Path(sys.executable).parent / "zensical", "build", "--strict"],
+    ):
+        told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert told.returncode == 0, told.stdout + told.stderr
+    menu = re.findall(r"^ +- [^:]+: (\S+\.md)$", (_ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(menu) == sorted(str(page.relative_to(_ROOT)) for page in _PAGES)
+    drawn = (tmp_path / "build" / "site" / "docs" / "concepts" / "index.html").read_text()
+    assert drawn.count('<pre class="mermaid">') == len(_drawings("concepts.md"))
 
 
 def test_every_test_that_proves_a_promise_exists() -> None:
