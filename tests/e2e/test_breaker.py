@@ -7,17 +7,24 @@ many calls went out is what the proxy saw.
 from __future__ import annotations
 
 import datetime
+import functools
+import json
+import pathlib
+import re
 from collections.abc import Iterator, Sequence
 
 import pytest
+import yaml
 
 from resumer.api.outcomes import Reason
-from tests.e2e.support import faults, manifests, rig, waiting
+from tests.e2e.support import commands, faults, manifests, pages, rig, waiting
 from tests.e2e.support import home as homes
 from tests.e2e.support.home import Home
+from tests.e2e.support.manifests import Json
 from tests.e2e.support.rig import Rig
 
 FOR_LONG = 3600
+AGE = re.compile(r"\b([0-9]+m)?[0-9]+s\b")
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +145,59 @@ def test_a_breaker_opens_holds_outlives_the_operator_probes_and_closes(plant: Ri
         assert len(status["attempts"]) == attempts, (name, status["attempts"])
         assert status.get("retry", {}).get("count", 0) == attempts - 1
     assert plant.breaker("well") is None
+
+
+def test_the_page_about_breakers_shows_what_is_there(plant: Rig, tmp_path: pathlib.Path) -> None:
+    """All its commands, in their order; where it shows what they print, they print that."""
+    stage, shown = "waiting-pr-approved", 0
+    breaker = {"failureThreshold": 5, "openSeconds": FOR_LONG}
+    plant.policy(stage, retry={"maxAttempts": 1}, circuitBreaker=breaker)
+    names = plant.at_gates(stage, 5)
+    sick = plant.proxy.on("PATCH", writes(stage), faults.answer(503), times=5)
+    ask(plant, stage, names)
+    for name in names:
+        plant.came_to(name, Reason.RETRIES_EXHAUSTED)
+    assert sick.hits == 5
+    held = plant.workflow("release", stage)
+    held["metadata"]["labels"]["task-id"] = "7"
+    plant.home.submit(held)
+    request = plant.request("release", stage, task="7")
+    plant.home.ask({**request, "metadata": {"name": "release-approved"}})
+    plant.came_to("release-approved", Reason.BREAKER_OPEN)
+
+    shell = commands.shell(plant.home, tmp_path)
+    blocks = pages.blocks("docs/workflowresumebreaker.md")
+    following = dict(zip(blocks, [*blocks[1:], None], strict=True))
+    named = {"workflow NAME": "workflow release", "wres NAME": "wres release-approved"}
+    for one in commands.of(commands.Trier.BREAKER):
+        told = shell.type(
+            functools.reduce(lambda text, of: text.replace(*of), named.items(), one.text)
+        )
+        after = following[one.block]
+        if after is None:
+            continue
+        if after.language == "text":
+            # The module's other breakers are listed as well.
+            assert set(plain(after.text)) <= set(plain(told)), f"{after}: {told}"
+            shown += 1
+        elif after.language == "yaml":
+            wanted, found = yaml.safe_load(after.text), yaml.safe_load(told)
+            found["metadata"] = {"name": found["metadata"]["name"]}
+            assert masked(found) == masked(wanted), f"{after}: {told}"
+            shown += 1
+    assert shown == 3
+    plant.opened_once("release", "release-approved")
+
+
+def plain(table: str) -> list[str]:
+    """The rows of a table, without times and the widths of its columns."""
+    return [re.sub(r" +", " ", AGE.sub("AGE", line)) for line in table.splitlines()]
+
+
+def masked(body: Json) -> Json:
+    """An object without the times in it."""
+    text = re.sub(r'"[^"]*T[^"]*:[^"]*Z"', '"then"', json.dumps(body))
+    return dict(json.loads(text))
 
 
 def test_a_request_that_fails_for_its_own_reasons_does_not_move_the_breaker(plant: Rig) -> None:

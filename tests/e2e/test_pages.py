@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
+import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,12 +16,11 @@ import yaml
 
 from tests.controlplane import client, toolchain
 from tests.controlplane.plugin import KubeconfigFor
-from tests.e2e.support import pages, process
+from tests.e2e.support import commands, manifests, pages, process
 from tests.e2e.support.home import Home
 
-_PAGES = sorted(f"docs/{page.name}" for page in (pages.ROOT / "docs").glob("*.md"))
-# test_readme.py types this one, and compares what it shows.
-_TYPED_WITH_AN_OPERATOR = "docs/how-to.md"
+# test_readme.py types these, and compares what they show.
+_TYPED_WITH_AN_OPERATOR = ("README.md", "docs/how-to.md")
 _TIMEOUT = 60.0
 
 _WORKFLOW = """
@@ -44,12 +47,60 @@ spec:
 """
 
 
-def _objects() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The whole objects in the YAML blocks, with where they stand; parts are left out."""
-    for page in _PAGES:
+_HELM_OR_KUSTOMIZE = "docs/install.md"
+"""tests/charts/test_pages.py hands its values to Helm, and its kustomization to kustomize."""
+_NOT_TAKEN = {"argoWorkflow": "a trigger of which the page says that it cannot work, and why"}
+"""What is shown and accepted by nobody, by its first field."""
+_OF_CI = {"on": "vendor.github-workflows", "resume": "vendor.gitlab-ci"}
+"""Configurations of CI systems by their first field, with the schema that check-jsonschema has."""
+
+
+def _parts() -> Iterator[tuple[pages.Block, str, Mapping[str, Any]]]:
+    """What the YAML blocks hold, with its first field."""
+    for page in commands.PAGES:
         for block in pages.blocks(page):
-            if block.language == "yaml" and block.text.startswith("apiVersion:"):
-                yield str(block), yaml.safe_load(block.text)
+            if block.language == "yaml" and block.page != _HELM_OR_KUSTOMIZE:
+                # Other than YAML 1.1, everybody reads `on` as a text.
+                body = yaml.safe_load(re.sub(r"^on:", '"on":', block.text))
+                yield block, next(iter(body)), body
+            elif block.language == "yaml" and block.text.startswith("apiVersion:"):
+                yield block, "apiVersion", yaml.safe_load(block.text)
+
+
+def _objects() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The objects in the YAML blocks, with where they stand; parts are made whole."""
+    for block, first, body in _parts():
+        if first not in (*_OF_CI, *_NOT_TAKEN):
+            yield str(block), _whole(block, first, body)
+
+
+def _whole(block: pages.Block, first: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An object with a part of one in its place.
+
+    Raises:
+        LookupError: nothing is known of such a part
+    """
+    match first:
+        case "apiVersion":
+            return body
+        case "validationRules":
+            return manifests.resume("part", "part", **body)
+        case "failOn" | "retry":
+            stage = {"name": "part", "eventTypes": ["part"], **body}
+            return manifests.policy("part", stage, matches={})
+        case "status" if "policy" in body["status"]:
+            return {**manifests.resume("part", "part"), **body}
+        case "metadata":
+            workflow = yaml.safe_load(_WORKFLOW)
+            return {**workflow, "metadata": {**workflow["metadata"], **body["metadata"]}}
+        case "env":
+            container = {"name": "part", "image": "part", **body}
+            pod = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [container]}}
+            spec = {"selector": {"matchLabels": {"a": "b"}}, "template": pod}
+            kind = {"apiVersion": "apps/v1", "kind": "Deployment"}
+            return {**kind, "metadata": {"name": "part"}, "spec": spec}
+        case _:
+            raise LookupError(f"{block}: say here what {first!r} is a part of")
 
 
 def _role(name: str) -> Mapping[str, Any]:
@@ -65,16 +116,53 @@ def test_every_object_that_the_pages_show_is_accepted_by_the_api_server(
     for where, body in shown:
         dry_run = ("create", "--dry-run=server", "--validate=strict", "-f", "-")
         try:
-            cluster.kubectl("-n", namespace, *dry_run, input=yaml.safe_dump(body))
+            cluster.kubectl("-n", namespace, *dry_run, input=yaml.safe_dump(dict(body)))
+            if "status" in body:
+                _accept_status(cluster, namespace, body)
         except AssertionError as error:
             raise AssertionError(f"{where}: {error}") from error
+
+
+def _accept_status(cluster: client.Cluster, namespace: str, body: Mapping[str, Any]) -> None:
+    """Asserts that the API server takes the status of an object, which it drops at creation."""
+    name = f"{body['kind']}/{body['metadata']['name']}"
+    cluster.create(body, namespace)
+    dry_run = ("--dry-run=server", "--subresource=status", "--type=merge")
+    patch = json.dumps({"status": body["status"]})
+    told = cluster.kubectl("-n", namespace, "patch", name, *dry_run, "-p", patch, "-o", "json")
+    assert json.loads(told)["status"] == body["status"]
+    cluster.kubectl("-n", namespace, "delete", name)
+
+
+@pytest.mark.parametrize("first", _OF_CI)
+def test_every_configuration_of_a_ci_system_follows_its_schema(
+    first: str, tmp_path: pathlib.Path
+) -> None:
+    (shown,) = (body for _, found, body in _parts() if found == first)
+    file = tmp_path / "shown.json"
+    file.write_text(json.dumps(shown))
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", _OF_CI[first], str(file)]
+    told = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout
+
+
+def test_nothing_is_excused_that_no_page_shows_and_every_block_is_of_a_known_language() -> None:
+    assert set(_NOT_TAKEN) <= {first for _, first, _ in _parts()}
+    found = {one.language for page in commands.PAGES for one in pages.blocks(page)}
+    # test_sources.py runs its script.
+    scripts = [
+        page for page in commands.PAGES for one in pages.blocks(page) if one.language == "sh"
+    ]
+    assert scripts == ["docs/sources.md"]
+    # Pictures are drawn by the site, and what `text` shows is compared where it is printed.
+    assert found <= {"bash", "console", "mermaid", "promql", "sh", "text", "yaml"}
 
 
 def test_every_command_that_the_pages_show_can_be_typed(home: Home) -> None:
     """Those between `bash` fences; what needs a name of the reader's is between `console` ones."""
     path = f"{toolchain.kubectl().parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "KUBECONFIG": str(home.cluster.kubeconfig)}
-    others = [page for page in _PAGES if page != _TYPED_WITH_AN_OPERATOR]
+    others = [page for page in commands.PAGES if page not in _TYPED_WITH_AN_OPERATOR]
     typed = [block for page in others for block in pages.blocks(page) if block.language == "bash"]
     assert typed
     for block in typed:
