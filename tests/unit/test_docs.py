@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import datetime
 import itertools
 import pathlib
@@ -44,6 +45,60 @@ def test_troubleshooting_has_a_part_for_every_reason_below_its_outcome() -> None
             found.append((outcome, heading))
     wanted = [(str(reason.outcome), str(reason)) for reason in outcomes.Reason]
     assert sorted(found) == sorted(wanted)
+
+
+def test_troubleshooting_shows_for_every_reason_a_message_that_the_code_can_write() -> None:
+    """As far as the message is written beside its reason; other parts of it match anything."""
+    text = (_ROOT / "docs" / "troubleshooting.md").read_text()
+    templates = _messages()
+    for heading, part in re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL):
+        shown = re.findall(r"^> (`+) ?(.+?) ?\1(?:<br>)?$", part, re.MULTILINE)
+        assert shown, heading
+        for _, message in shown:
+            possible = [
+                one for reason, ones in templates.items() if reason == heading for one in ones
+            ]
+            assert any(re.fullmatch(one, message) for one in possible), f"{heading}: {message}"
+
+
+def _messages() -> dict[outcomes.Reason, list[str]]:
+    """What the code writes for each reason, as patterns: whatever is filled in matches anything."""
+    found: dict[outcomes.Reason, list[str]] = {one: [] for one in outcomes.Reason}
+    for file in (_ROOT / "operator").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call):
+                given = [*node.args, *(keyword.value for keyword in node.keywords)]
+                for reason in (name for one in given for name in _reasons(one)):
+                    found[reason] += [pattern for one in given if (pattern := _pattern(one))]
+    return found
+
+
+def _reasons(node: ast.expr) -> list[outcomes.Reason]:
+    match node:
+        case ast.Attribute(value=ast.Name(id="Reason"), attr=name):
+            return [outcomes.Reason[name]]
+        case ast.IfExp(body=one, orelse=other):
+            return [*_reasons(one), *_reasons(other)]
+        case ast.Call(func=ast.Name(id="refusal")):
+            return [outcomes.Reason.FORBIDDEN, outcomes.Reason.API_REFUSED]
+        case ast.Name(id="reason"):
+            return [outcomes.Reason.API_UNAVAILABLE, outcomes.Reason.RATE_LIMITED]
+        case _:
+            return []
+
+
+def _pattern(node: ast.expr) -> str:
+    match node:
+        case ast.Constant(value=str(text)):
+            return re.escape(text)
+        case ast.JoinedStr(values=parts):
+            return "".join(_pattern(part) or ".*" for part in parts)
+        case ast.BinOp(left=left, right=right):
+            return (_pattern(left) or ".*") + (_pattern(right) or ".*")
+        case ast.Name(id="message" | "what" | "told") | ast.Call(func=ast.Name(id="str")):
+            return ".+"
+        case _:
+            return ""
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
@@ -108,8 +163,8 @@ def test_the_site_is_built_without_a_warning_and_its_menu_has_every_page(
     """Zensical follows every link, to the anchor; as `make docs` calls it, in another folder."""
     shutil.copy(_ROOT / "mkdocs.yml", tmp_path)
     for command in (
-        [sys.executable, _ROOT / "docs" / "staging.py", tmp_path / "build" / "pages"],
-        [pathlib.Path(sys.executable).parent / "zensical", "build", "--strict"],
+        [sys.executable, str(_ROOT / "docs" / "staging.py"), str(tmp_path / "build" / "pages")],
+        [str(pathlib.Path(sys.executable).parent / "zensical"), "build", "--strict"],
     ):
         told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert told.returncode == 0, told.stdout + told.stderr
