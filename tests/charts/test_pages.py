@@ -65,9 +65,15 @@ def _shown(name: str) -> list[str]:
     ]
 
 
-def test_helm_takes_the_values_of_the_page() -> None:
-    shown = _shown("values.yaml")
-    assert len(shown) == 2
+def _parts(first: str) -> list[str]:
+    """The parts in YAML of all pages that begin with this field."""
+    blocks = (block for page in commands.PAGES for block in pages.blocks(page))
+    return [one.text for one in blocks if one.text.startswith(f"{first}:")]
+
+
+def test_helm_takes_the_values_of_the_pages() -> None:
+    shown = [*_shown("values.yaml"), *_parts("tracing")]
+    assert len(shown) == 3
     for text in shown:
         assert charts.render(yaml.safe_load(text))
 

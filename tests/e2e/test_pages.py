@@ -49,6 +49,8 @@ spec:
 
 _HELM_OR_KUSTOMIZE = "docs/install.md"
 """tests/charts/test_pages.py hands its values to Helm, and its kustomization to kustomize."""
+_OF_HELM = ("tracing",)
+"""The first fields of values of the chart on other pages; the same test hands them to Helm."""
 _NOT_TAKEN = {"argoWorkflow": "a trigger of which the page says that it cannot work, and why"}
 """What is shown and accepted by nobody, by its first field."""
 _OF_CI = {"on": "vendor.github-workflows", "resume": "vendor.gitlab-ci"}
@@ -70,7 +72,7 @@ def _parts() -> Iterator[tuple[pages.Block, str, Mapping[str, Any]]]:
 def _objects() -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The objects in the YAML blocks, with where they stand; parts are made whole."""
     for block, first, body in _parts():
-        if first not in (*_OF_CI, *_NOT_TAKEN):
+        if first not in (*_OF_CI, *_OF_HELM, *_NOT_TAKEN):
             yield str(block), _whole(block, first, body)
 
 
@@ -90,6 +92,9 @@ def _whole(block: pages.Block, first: str, body: Mapping[str, Any]) -> Mapping[s
             return manifests.policy("part", stage, matches={})
         case "status" if "policy" in body["status"]:
             return {**manifests.resume("part", "part"), **body}
+        case "labels":
+            request = manifests.resume("part", "part")
+            return {**request, "metadata": {**request["metadata"], **body}}
         case "metadata":
             workflow = yaml.safe_load(_WORKFLOW)
             return {**workflow, "metadata": {**workflow["metadata"], **body["metadata"]}}
@@ -147,7 +152,7 @@ def test_every_configuration_of_a_ci_system_follows_its_schema(
 
 
 def test_nothing_is_excused_that_no_page_shows_and_every_block_is_of_a_known_language() -> None:
-    assert set(_NOT_TAKEN) <= {first for _, first, _ in _parts()}
+    assert {*_NOT_TAKEN, *_OF_HELM} <= {first for _, first, _ in _parts()}
     found = {one.language for page in commands.PAGES for one in pages.blocks(page)}
     # test_sources.py runs its script.
     scripts = [

@@ -31,7 +31,7 @@ PAGES: Sequence[str] = (
 """All pages that a user reads."""
 
 _TIMEOUT = 120.0
-_CONTINUED = re.compile(r"\s*\\\n\s*")
+_CONTINUED = re.compile(r"( ?) *\\\n *")
 _COMMENT = re.compile(r"\s{2,}#.*$")
 
 
@@ -41,6 +41,7 @@ class Trier(enum.Enum):
     CLUSTER = "tests/e2e/test_commands.py, on a cluster"
     INSTALL = "tests/charts/test_pages.py, where there are Deployments"
     BREAKER = "tests/e2e/test_breaker.py, while a breaker is open"
+    UPGRADES = "tests/charts/test_upgrading.py and tests/e2e/test_canaries.py, on operators at work"
     OPTIONS = "tests/e2e/test_commands.py: the options are understood"
     MAKE = "tests/e2e/test_commands.py: there is such a target, and its arguments are understood"
     TESTS = "tests/e2e/test_commands.py: there are such tests"
@@ -71,6 +72,10 @@ NOT_TRIED: Mapping[str, str] = {
     " https://events.example.com/resume": (
         "there is no such host; tests/e2e/test_sources.py posts the same to the EventSource"
     ),
+    "pip install 'resumer[otel]'": "no index of packages has it; `make init` installs the same",
+    "export OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318": (
+        "there is no such host; the tests of traces start a collector"
+    ),
     "kubectl logs --namespace NAMESPACE deployment/RELEASE --since 15m": "there is no kubelet",
 }
 """The commands that no test tries, with the reason."""
@@ -85,6 +90,7 @@ _BY_PROGRAM: Mapping[str, Trier] = {
 }
 _BY_PAGE: Mapping[str, Trier] = {
     "docs/install.md": Trier.INSTALL,
+    "docs/upgrading.md": Trier.UPGRADES,
     "docs/workflowresumebreaker.md": Trier.BREAKER,
 }
 
@@ -119,7 +125,7 @@ def commands(page: str) -> list[Command]:
 
 
 def _lines(text: str) -> list[str]:
-    lines = [line for line in _CONTINUED.sub(" ", text).splitlines() if line.strip()]
+    lines = [line for line in _CONTINUED.sub(r"\1", text).splitlines() if line.strip()]
     if any(line.startswith("$ ") for line in lines):
         lines = [line[2:] for line in lines if line.startswith("$ ")]
     return [_COMMENT.sub("", line).strip() for line in lines]
