@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider, export, sampling
 from opentelemetry.sdk.trace.export import in_memory_span_exporter
 from opentelemetry.trace import SpanKind, StatusCode
+from structlog.testing import capture_logs
 
 from resumer import errors
 from resumer.api import constants
@@ -330,7 +331,11 @@ def test_a_share_of_the_traces_is_a_share_of_the_requests() -> None:
 )
 async def test_a_traceparent_that_is_none_is_ignored(event: str, api: Api) -> None:
     process = Process()
-    await resume(process, api, request(event))
+    with capture_logs() as lines:
+        await resume(process, api, request(event))
+    # Whoever looks for it finds it, without what somebody wrote there.
+    assert [(one["log_level"], one["workflowresume"]) for one in lines] == [("debug", "wake")]
+    assert event not in str(lines)
     whole = process.one(spans.REQUEST)
     assert hexes(whole)[:2] == (f"{spans.trace_id(request().uid):032x}", "")
     assert whole.links == ()
