@@ -12,14 +12,14 @@ import enum
 import os
 import pathlib
 import re
+import shlex
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 
 import yaml
 
 from tests.controlplane import toolchain
-from tests.e2e.support import pages
+from tests.e2e.support import pages, process
 from tests.e2e.support.home import Home
 from tests.e2e.support.pages import ROOT, Block
 
@@ -205,10 +205,12 @@ def shell(home: Home, folder: pathlib.Path, **more: pathlib.Path) -> Shell:
     kubeconfig.write_text(yaml.safe_dump(config))
     tools = folder / "bin"
     tools.mkdir()
+    resumer = tools / "resumer"
+    resumer.write_text(f'#!/bin/sh\nexec {shlex.join(process.command())} "$@"\n')
+    resumer.chmod(0o755)
     for name, program in more.items():
         (tools / name).symlink_to(program)
-    paths = (tools, toolchain.kubectl().parent, pathlib.Path(sys.executable).parent)
-    path = os.pathsep.join((*map(str, paths), os.environ["PATH"]))
+    path = os.pathsep.join((str(tools), str(toolchain.kubectl().parent), os.environ["PATH"]))
     return Shell(
         folder, {**os.environ, "HOME": str(folder), "PATH": path, "KUBECONFIG": str(kubeconfig)}
     )
