@@ -44,6 +44,7 @@ init: $(STAMP) ## Make .venv with the pinned tools and this project
 
 # PYTHON, or the first interpreter that runs, is new enough and can make environments: a name
 # alone proves nothing, a version manager's stand-in may only print that it has no such version.
+# The lock is complete, so pip resolves nothing: it would add what pyproject.toml leaves out.
 $(STAMP): requirements/dev.txt pyproject.toml
 	@usable() { "$$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }; \
 	python='$(PYTHON)'; \
@@ -58,7 +59,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 		exit 1; \
 	fi; \
 	usable $(BIN)/python || "$$python" -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
