@@ -35,11 +35,13 @@ class Collection:
         self.watches: list[faulty_server.Answer] = []
         self.read: list[str] = []
         """The paths that were read."""
+        self.watched = 0
         self.may_read = asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if "watch" in request.query:
             planned = self.watches
+            self.watched += 1
         elif request.headers["Accept"] == kube.Accept.METADATA_LIST:
             planned = self.lists
         else:
@@ -171,6 +173,54 @@ async def test_after_a_gap_only_what_has_changed_is_read(
         gap.set()
         await reader.until({**versions(*names[:-1]), "w07": "40"})
     assert collection.read == [AT, AT.replace("/workflows", "/namespaces/team/workflows/w07")]
+
+
+async def test_what_was_read_before_a_new_list_does_not_stand_for_what_that_has_shown(
+    client: kube.KubeClient, collection: Collection
+) -> None:
+    """The page was made before the gap, and arrives after the list that followed it."""
+    reader = Reader()
+    gap = asyncio.Event()
+
+    async def breaks_off(request: web.Request) -> web.StreamResponse:
+        await gap.wait()
+        return await GONE(request)
+
+    collection.lists = [listed(9, workflow("a", 1)), listed(50, workflow("a", 40))]
+    collection.reads = [listed(9, workflow("a", 1)), listed(60, workflow("a", 40))]
+    collection.watches = [breaks_off, streamed(stays=True)]
+    async with listening(client, reader) as followed:
+        await until(lambda: len(collection.read) == 1, lambda: collection.read)
+        gap.set()
+        await until(lambda: collection.watched == 2, lambda: collection.watched)
+        assert followed.unread == 1
+        collection.may_read.set()
+        await reader.until({"a": "40"})
+    assert reader.told == 1
+
+
+async def test_one_that_cannot_be_read_does_not_keep_the_others_from_being_read(
+    client: kube.KubeClient, collection: Collection
+) -> None:
+    reader = Reader()
+    collection.may_read.set()
+    names = [f"w{number:02}" for number in range(30)]
+    reader.known.update(dict.fromkeys(names[2:], "1"))
+
+    async def one(request: web.Request) -> web.StreamResponse:
+        name = request.path.rpartition("/")[2]
+        unfit = faulty_server.status(503, "ServiceUnavailable", "not this one")
+        return await (unfit if name == "w00" else faulty_server.answer(200, workflow(name, 1)))(
+            request
+        )
+
+    collection.lists = [listed(9, *(workflow(name, 1) for name in names))]
+    collection.reads = [one]
+    collection.watches = [streamed(stays=True)]
+    async with listening(client, reader) as followed:
+        await until(lambda: len(collection.read) >= 4, lambda: collection.read)
+        assert reader.known == dict.fromkeys(names[1:], "1")
+        assert followed.unread == 1
 
 
 async def test_one_that_is_gone_when_it_is_read_is_left_to_the_watch(

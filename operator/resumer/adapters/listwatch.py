@@ -213,14 +213,27 @@ class ListWatch:
     async def _read(self, wanted: set[Key]) -> int:
         """Reads these objects as they are now, each alone where they are few; how many there were.
 
-        One that is not found was deleted, or matches no more, which the watch will tell.
+        One that is not found was deleted, or matches no more, which the watch will tell. It ends
+        when another list has taken the place of the one that left them.
+
+        Raises:
+            ApiError: Some could not be read; they stay wanted.
         """
         count = 0
         if len(wanted) * _FEW <= len(self._known):
+            failed: errors.ApiError | None = None
             for key in tuple(wanted):
-                if key in self._wanted:
-                    with contextlib.suppress(errors.NotFoundError):
-                        count += self._take_read(await self._client.get(self._object_at(key)))
+                if key in wanted and wanted is self._wanted:
+                    try:
+                        count += self._take_read(
+                            await self._client.get(self._object_at(key)), wanted
+                        )
+                    except errors.NotFoundError:
+                        wanted.discard(key)
+                    except errors.ApiError as error:
+                        failed = error  # the others can be read all the same
+            if failed is not None:
+                raise failed
         else:
             listed = self._client.pages_of_list(
                 self._at, params=self._params, limit=kube.PAGE_OF_WORKFLOWS
@@ -228,19 +241,22 @@ class ListWatch:
             async with contextlib.aclosing(_ahead(listed)) as pages:
                 async for page in pages:
                     for body in page.get("items") or ():
-                        count += self._take_read(body)
+                        count += self._take_read(body, wanted)
                         await asyncio.sleep(0)
+                    if wanted is not self._wanted:
+                        break
         wanted.clear()
         return count
 
     def _object_at(self, key: Key) -> kube.Path:
         return kube.path(constants.API_VERSION, self._plural, key.namespace, key.name)
 
-    def _take_read(self, body: ports.Body) -> bool:
+    def _take_read(self, body: ports.Body, wanted: set[Key]) -> bool:
+        """Takes in what was read, unless something newer is known of it, or was listed since."""
         key = _key(body)
-        if key not in self._wanted:
+        if key not in wanted or wanted is not self._wanted:
             return False
-        self._wanted.discard(key)
+        wanted.discard(key)
         self._take(body)
         return True
 

@@ -1,7 +1,7 @@
 """Whose turn it is to call the API server, for all calls of one process together.
 
 `resumer.core.pacing` says when the next call may be made; here the calls that have to wait stand in
-line: writes to Workflows and statuses first, then reads, then Events. A call that the API server
+line: writes to Workflows and statuses first, then reads, then Events, each for a while. A call that the API server
 turned away (429) is made again when its turn comes; everybody waits meanwhile, as what is too much
 is the sum of all. Such a call was not carried out, so it may be made again whatever it is.
 
@@ -58,6 +58,11 @@ class Rank(enum.IntEnum):
     """Kubernetes Events: best effort."""
 
 
+_GRACE: Final = {Rank.WRITE: 0.0, Rank.READ: 0.25, Rank.EVENT: 5.0}
+"""For so many seconds those who come later go first: a line that never ends must not keep a read
+for ever, on which a new request may wait."""
+
+
 class Throttle:
     """Used inside one event loop."""
 
@@ -83,7 +88,7 @@ class Throttle:
         self._on_held = on_held
         self._on_turned_away = on_turned_away
         self._pace = pacing.start(limits, clock.monotonic())
-        self._line: list[tuple[int, int, asyncio.Future[float]]] = []
+        self._line: list[tuple[float, int, asyncio.Future[float]]] = []
         """Who waits, the next one first; the futures tell when their turn began."""
         self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
@@ -147,7 +152,7 @@ class Throttle:
             self._pace = pacing.began(self._pace, self._limits, now)
             return now
         turn: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._line, (rank, next(self._numbers), turn))
+        heapq.heappush(self._line, (now + _GRACE[rank], next(self._numbers), turn))
         self._call_up()
         try:
             async with asyncio.timeout(patient_until - now):

@@ -18,7 +18,7 @@ that neither the API server nor what happens meanwhile suffers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from resumer import ports
@@ -64,6 +64,8 @@ class Intake:
         self._queue = queue
         self._clock = clock
         self._started = False
+        self._held: dict[Key, None] = {}
+        """Requests whose workflow was listed and is not read, or was not while others were not."""
         self._releases: dict[tuple[str, str], asyncio.TimerHandle] = {}
         """When breakers let go by their time, by namespace and stage."""
         stores.breakers.listen(self._breaker_changed)
@@ -83,9 +85,13 @@ class Intake:
                 reading.append(key)
             elif all(workflow.read for workflow in known):
                 self._queue.add_behind(key)
-            # The others come with their workflows, which are being read.
+            else:
+                self._held[key] = None
         for key in reading:
             self._queue.add_after(key, catch_up_delay(len(reading), self._clock.random()))
+        for key in self._held:  # in case that reading takes for ever
+            delay = catch_up_delay(len(self._held), self._clock.random())
+            self._queue.add_after(key, _CATCH_UP_LONGEST + delay)
         self._queue.start()
 
     def request(self, body: Mapping[str, Any]) -> None:
@@ -118,13 +124,21 @@ class Intake:
             return
         known = self._stores.workflows.get(view.key)
         if self._stores.workflows.put(view, self._clock.now()):
-            self._wake(view, behind=known is not None and not known.read)
+            concerned = self._waiting_for(view)
+            if known is not None and known.labels != view.labels:
+                concerned = {**concerned, **self._waiting_for(known)}
+            if known is None or known.read:
+                self._wake(concerned)
+            else:
+                self._held.update(concerned)
+        self._release_held()
 
     def workflow_gone(self, key: Key) -> None:
         """A Workflow was deleted, or has finished and left the watch."""
         view = self._stores.workflows.remove(key)
         if view is not None:
-            self._wake(view)
+            self._wake(self._waiting_for(view))
+        self._release_held()
 
     def policies_changed(self, namespace: str) -> None:
         """A policy of the namespace came into force, changed or went."""
@@ -165,12 +179,25 @@ class Intake:
         )
         return known or None
 
-    def _wake(self, view: workflows.WorkflowView, *, behind: bool = False) -> None:
-        for key in self._stores.requests.waiting_for(view, self._stores.workflows.task_labels):
-            if not behind:
-                self._look(key)
-            elif self._started:
-                self._queue.add_behind(key)
+    def _waiting_for(self, view: workflows.WorkflowView) -> dict[Key, None]:
+        found = self._stores.requests.waiting_for(view, self._stores.workflows.task_labels)
+        return dict.fromkeys(found)
+
+    def _wake(self, concerned: Iterable[Key]) -> None:
+        for key in concerned:
+            self._held.pop(key, None)
+            self._look(key)
+
+    def _release_held(self) -> None:
+        """Lets those who wait for workflows that were listed come, once all of these are read.
+
+        Not before: what they write would stand in the way of reading, and of what is new.
+        """
+        if self._held and not self._stores.workflows.unread:
+            held, self._held = self._held, {}
+            for key in held:
+                if self._started and key in self._stores.requests:
+                    self._queue.add_behind(key)
 
     def _breaker_changed(
         self, namespace: str, stage: str, before: Breaker | None, after: Breaker | None

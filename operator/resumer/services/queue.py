@@ -23,6 +23,9 @@ BASE_DELAY = 0.25
 MAX_DELAY = 30.0
 """Seconds at most."""
 
+_EACH = 16
+"""Of so many keys one is from behind, whatever else there is."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -60,6 +63,7 @@ class KeyedQueue:
         """Keys that were added while they ran."""
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._failures: dict[Key, int] = {}
+        self._turns = 0
         self._started = False
         self._closed = False
 
@@ -82,7 +86,13 @@ class KeyedQueue:
             self._dispatch()
 
     def add_behind(self, key: Key) -> None:
-        """Looks at a key when there is no other to look at, or as soon as it is added again."""
+        """Looks at a key when there is no other to look at, or as soon as it is added again.
+
+        While there always is another, one of `_EACH` is from behind.
+        """
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
         if key in self._running:
             self._again.add(key)
         elif key not in self._waiting:
@@ -135,13 +145,19 @@ class KeyedQueue:
             and (self._ready or self._behind)
             and len(self._running) < self._workers
         ):
-            key = self._ready.popleft() if self._ready else self._behind.popitem(last=False)[0]
+            key = self._next()
             self._waiting.discard(key)
             self._running[key] = asyncio.get_running_loop().create_task(
                 self._run(key), name=f"reconcile {key}"
             )
         ready = len(self._ready) + len(self._behind)
         self._telemetry.queue_changed(ready, len(self._timers), len(self._running))
+
+    def _next(self) -> Key:
+        self._turns += 1
+        if self._behind and (not self._ready or self._turns % _EACH == 0):
+            return self._behind.popitem(last=False)[0]
+        return self._ready.popleft()
 
     async def _run(self, key: Key) -> None:
         began = self._clock.monotonic()

@@ -44,9 +44,9 @@ from resumer.services.writers import Turn, Writers
 
 _ROUNDS = 6
 """Looks in one pass: a workflow's state can change between look and write, but not for ever."""
-_BUSY_DELAY = 0.25
-"""Seconds, and up to twice as many, after which a request comes back to a Workflow that many wait
-for."""
+_BUSY_DELAY, _LONGEST_BUSY = 0.25, 8.0
+"""Seconds after which a request comes back to a Workflow that many wait for: at first, doubled each
+time, and at most; half of it is chance."""
 _MAX_DEFECTS = 5
 """Passes that may meet a defect of ours before the request is given up."""
 
@@ -89,6 +89,8 @@ class Reconciler:
         self._turnstile = asyncio.Lock()
         self._defects: Counter[Key] = Counter()
         """Passes in a row that met a defect of ours."""
+        self._put_off: Counter[Key] = Counter()
+        """How often, of those whose Workflow has too many writers in line."""
         self._unsure: set[Key] = set()
         """Keys of which a pass began an attempt, until one comes to its end: if it was broken off,
         what it did outside is not known."""
@@ -132,12 +134,15 @@ class Reconciler:
                 async with bound:
                     ended = await self._pass(key, request)
                 self._unsure.discard(key)
+                self._put_off.pop(key, None)
             except errors.WithdrawnError:
                 self.forget(key)
                 ended = None
             except errors.BusyError as error:
                 _log.debug("put off", why=str(error))
-                ended = _BUSY_DELAY * (1 + self._clock.random())
+                self._put_off[key] += 1
+                longest = min(_LONGEST_BUSY, _BUSY_DELAY * 2 ** self._put_off[key])
+                ended = longest * (1 + self._clock.random()) / 2
             except errors.ApiError:
                 raise
             except Exception as defect:  # noqa: BLE001 - whatever it is, it must not stop the others
@@ -154,6 +159,7 @@ class Reconciler:
         self._recorder.forget(key)
         self._defects.pop(key, None)
         self._unsure.discard(key)
+        self._put_off.pop(key, None)
 
     async def _pass(self, key: Key, request: WorkflowResume) -> float | None:
         if self._recorder.has_untold(key, request):

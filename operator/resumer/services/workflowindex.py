@@ -25,6 +25,7 @@ class WorkflowIndex:
         self._workflows: dict[Key, WorkflowView] = {}
         self._by_label: defaultdict[tuple[str, str, str], set[Key]] = defaultdict(set)
         self._task_labels: set[str] = {BUILT_IN.task_label}
+        self._unread: set[Key] = set()
         self._opened: dict[Key, dict[tuple[str, str], datetime]] = {}
         """By node id and ``startedAt``, when gates were first seen open."""
 
@@ -34,7 +35,7 @@ class WorkflowIndex:
     @property
     def unread(self) -> int:
         """How many workflows are known by their metadata only."""
-        return sum(not workflow.read for workflow in self._workflows.values())
+        return len(self._unread)
 
     def get(self, key: Key) -> WorkflowView | None:
         """The workflow of this name, if it is known."""
@@ -121,11 +122,14 @@ class WorkflowIndex:
     def _replace(self, workflow: WorkflowView) -> None:
         self._unlink(workflow.key)
         self._workflows[workflow.key] = workflow
+        if not workflow.read:
+            self._unread.add(workflow.key)
         for label in self._task_labels:
             self._link(workflow, label)
 
     def _unlink(self, key: Key) -> WorkflowView | None:
         workflow = self._workflows.pop(key, None)
+        self._unread.discard(key)
         if workflow is not None:
             for label in self._task_labels:
                 task = workflow.labels.get(label)

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace import export
 
 import resumer
 from resumer import errors, ports
-from resumer.telemetry import spans
+from resumer.telemetry import redaction, spans
 
 PROTOCOL = "http/protobuf"
 """The one that is spoken."""
@@ -128,8 +128,8 @@ def _check_variables() -> None:
     if url.scheme not in ("http", "https") or not url.hostname or url.port == 0:
         raise errors.SettingsError(
             "tracing",
-            f"OTEL_EXPORTER_OTLP_ENDPOINT is {_endpoint()!r}: it has to be an http or https URL, "
-            "as http://collector:4318",
+            f"OTEL_EXPORTER_OTLP_ENDPOINT is {redaction.text(_endpoint())!r}: it has to be an "
+            "http or https URL, as http://collector:4318",
         )
 
 

@@ -136,6 +136,8 @@ class _Pass:
     span: Span
     calls: int = 0
     """Calls that were made in it."""
+    decided: bool = False
+    """Whether it came to something that is recorded."""
     last: bool = False
     """Whether it has recorded the end of the request."""
     over: bool = False
@@ -187,7 +189,7 @@ class Spans:
             current.over = True
             if current.calls or failed:
                 now = self._since(began)
-                if first:
+                if first and current.decided and not failed:
                     with self._ids.given(metadata.uid, INTAKE):
                         way = self._tracer.start_span(INTAKE, within, start_time=born)
                     way.end(began)
@@ -198,7 +200,10 @@ class Spans:
     def found(self, facts: Facts, end: End) -> None:
         """What the pass under way came to."""
         current = _under_way.get()
-        if current is None or not current.span.is_recording():
+        if current is None:
+            return
+        current.decided = True
+        if not current.span.is_recording():
             return
         outcome = end.reason.outcome
         about = _about(facts, end)

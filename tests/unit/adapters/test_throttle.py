@@ -125,6 +125,26 @@ def test_a_call_that_hangs_leaves_its_place_to_another_one_after_some_seconds() 
     virtual.run(scene())
 
 
+def test_writes_that_never_end_do_not_keep_a_read_for_ever() -> None:
+    async def scene() -> None:
+        server = Server(seconds=0.1)
+        throttle = made(Told(), window=1)
+
+        async def write_on() -> None:
+            while True:
+                await throttle.run(WRITE, server.call("write"))
+
+        writers = [asyncio.create_task(write_on()) for _ in range(3)]
+        await asyncio.sleep(0)
+        await throttle.run(READ, server.call("read"))
+        assert 3 < len(server.calls) < 10, "some writes that came later went before it"
+        for task in writers:
+            task.cancel()
+        await asyncio.gather(*writers, return_exceptions=True)
+
+    virtual.run(scene())
+
+
 def test_beyond_the_burst_writes_go_first_then_reads_then_events_each_in_their_order() -> None:
     async def scene() -> None:
         told, server = Told(), Server()

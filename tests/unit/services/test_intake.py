@@ -311,19 +311,63 @@ def test_after_a_start_who_waits_for_a_workflow_that_is_there_goes_at_once(
     virtual.run(main())
 
 
-def test_after_a_start_who_waits_for_a_workflow_that_is_not_read_comes_with_it() -> None:
+def test_after_a_start_who_waits_for_a_workflow_comes_once_all_that_was_listed_is_read() -> None:
     async def main() -> None:
         world = Scene()
         world.intake.request(waiting("wake").build())
+        world.intake.request(waiting("late").build())
         assert world.intake.workflow_listed(builders.at_review("play").metadata())
+        assert world.intake.workflow_listed(builders.at_review("other").metadata())
         world.intake.start()
-        assert await world.after(90) == []
+        assert await world.after(50) == []
+        world.intake.request_gone(key("late"))
         world.intake.workflow(builders.at_review("play").build())
+        assert await world.after() == [], "what it writes would stand in the way of reading"
+        world.intake.workflow(builders.at_review("other").build())
         assert await world.after() == ["wake"]
+        assert await world.after(200) == [], "and nothing is planned for it any more"
         assert not world.intake.workflow_listed(builders.at_review("play").metadata())
         assert await world.after() == []
 
     virtual.run(main())
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_after_a_start_nobody_is_forgotten_whose_workflow_changes_before_it_is_read(
+    gone: bool,
+) -> None:
+    async def main() -> None:
+        world = Scene()
+        world.intake.request(waiting("wake").build())
+        world.intake.workflow_listed(builders.at_review("play").metadata())
+        world.intake.start()
+        if gone:
+            world.intake.workflow_gone(key("play"))
+        else:
+            world.intake.workflow(builders.a_workflow("play").labelled(task="9").build())
+        assert await world.after() == ["wake"]
+
+    virtual.run(main())
+
+
+def test_after_a_start_who_waits_comes_in_two_minutes_even_if_nothing_can_be_read() -> None:
+    async def main() -> None:
+        world = Scene()
+        world.intake.request(waiting("wake").build())
+        world.intake.workflow_listed(builders.at_review("play").metadata())
+        world.intake.start()
+        assert await world.after(121) == ["wake"]
+
+    virtual.run(main())
+
+
+@scene
+async def test_a_workflow_that_loses_its_task_wakes_those_who_waited_for_it(world: Scene) -> None:
+    world.intake.workflow(builders.at_review("play").build())
+    world.intake.request(waiting("wake").build())
+    await world.after()
+    world.intake.workflow(builders.at_review("play").labelled(task="9").build())
+    assert await world.after() == ["wake"]
 
 
 def test_before_the_start_a_workflow_that_is_read_wakes_nobody() -> None:

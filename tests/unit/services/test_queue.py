@@ -84,6 +84,30 @@ def test_keys_added_behind_come_when_no_other_is_there_or_is_added_meanwhile() -
     virtual.run(main())
 
 
+def test_what_is_behind_comes_now_and_then_even_if_there_always_is_another() -> None:
+    async def scene() -> None:
+        seen: list[Key] = []
+        came = asyncio.Event()
+
+        async def handle(key: Key) -> None:
+            seen.append(key)
+            queue.add(Key("busy", str(len(seen))))
+            if key == A:
+                came.set()
+
+        queue = queues.KeyedQueue(
+            handle, workers=1, clock=fakes.FakeClock(builders.NOW), telemetry=fakes.FakeTelemetry()
+        )
+        queue.start()
+        queue.add(Key("busy", "0"))
+        queue.add_behind(A)
+        await asyncio.wait_for(came.wait(), 10)
+        await queue.drain(1)
+        assert len(seen) > 5, "what is not behind goes first"
+
+    virtual.run(scene())
+
+
 def test_a_key_added_behind_while_it_runs_comes_again_and_one_forgotten_does_not() -> None:
     async def main() -> None:
         log = Log(took=1.0)
