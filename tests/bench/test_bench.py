@@ -124,7 +124,7 @@ def test_nothing_stays_behind_of_what_has_finished(
     found = written["found"]
     assert [one["resumes"] for one in found] == list(range(16, 161, 16))
     assert not any(value for one in found for value in one["known"].values())
-    assert set(found[0]["known"]) == {"workflows", "requests", "finished"}
+    assert set(found[0]["known"]) == {"workflows", "unread", "requests", "finished"}
     assert "bytes more for each resume" in printed
 
 

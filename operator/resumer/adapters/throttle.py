@@ -1,9 +1,10 @@
 """Whose turn it is to call the API server, for all calls of one process together.
 
 `resumer.core.pacing` says when the next call may be made; here the calls that have to wait stand in
-line: writes to Workflows and statuses first, then reads, then Events, each for a while. A call that the API server
-turned away (429) is made again when its turn comes; everybody waits meanwhile, as what is too much
-is the sum of all. Such a call was not carried out, so it may be made again whatever it is.
+line: writes to Workflows and statuses first, then reads, then Events, each for a while. A call that
+the API server turned away (429) is made again when its turn comes; everybody waits meanwhile, as
+what is too much is the sum of all. Such a call was not carried out, so it may be made again
+whatever it is.
 
 No library does this: aiolimiter, which `events` uses, has a rate, but neither an order nor a pause.
 Nor does the server do it all: priority and fairness bounds the calls under way, not their number.
