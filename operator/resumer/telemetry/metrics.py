@@ -8,6 +8,7 @@ many are kept and all others are `OTHER`, so that no user can fill the memory of
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 import prometheus_client as prometheus
@@ -166,7 +167,7 @@ class Metrics:
             counts: By stage, outcome and age, as the catalog lists them. The stages are those of
                 policies, or ``other``.
         """
-        self.registry.register(_Unfinished(counts))
+        self.registry.register(_Unfinished(counts, self._stage))
 
     def _breaker(self, namespace: str, stage: str) -> tuple[str, str]:
         """The labels of a breaker; beyond `BREAKER_LIMIT` all have the same."""
@@ -239,12 +240,18 @@ class _KnownObjects(Collector):
 class _Unfinished(Collector):
     """Counts when somebody looks: requests grow older without anything that happens."""
 
-    def __init__(self, counts: Callable[[], Mapping[tuple[str, str, str], int]]) -> None:
+    def __init__(
+        self, counts: Callable[[], Mapping[tuple[str, str, str], int]], stage: _Bounded
+    ) -> None:
         self._counts = counts
+        self._stage = stage
 
     def collect(self) -> Iterable[Metric]:
         row = catalog.row("resumer_unfinished_requests")
         family = GaugeMetricFamily(row.name, row.help, labels=row.labels)
-        for labels, count in self._counts().items():
+        found: Counter[tuple[str, str, str]] = Counter()
+        for (stage, outcome, age), count in self._counts().items():
+            found[self._stage(stage), outcome, age] += count
+        for labels, count in found.items():
             family.add_metric(labels, count)
         yield family

@@ -208,6 +208,16 @@ def test_what_has_not_finished_is_counted_at_each_scrape() -> None:
     assert series(counted, name) == []
 
 
+def test_stages_beyond_the_bound_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "STAGE_LIMIT", 2)
+    counted = metrics.Metrics()
+    counted.show_unfinished(lambda: {(f"stage-{n}", "Waiting", "0-1m"): n for n in range(1, 5)})
+    name = "resumer_unfinished_requests"
+    assert value(counted, name, stage="stage-2", outcome="Waiting", age="0-1m") == 2
+    assert value(counted, name, stage="other", outcome="Waiting", age="0-1m") == 3 + 4
+    assert len(series(counted, name)) == 3
+
+
 def test_the_build_and_the_process_are_described() -> None:
     counted = metrics.Metrics()
     (labels,) = series(counted, "resumer_build_info")
