@@ -11,14 +11,15 @@ process stands by for another one that leads.
 
 Catching up after a start: thousands of requests may wait for workflows that do not exist, and each
 of them costs a LIST to be sure of that. New requests go first, then those whose workflow is known,
-whenever nothing new is to be done; the others are spread over some seconds with full jitter, so
-that neither the API server nor what happens meanwhile suffers.
+once all workflows that were listed are read, and whenever nothing new is to be done. The others are
+spread over some seconds with full jitter, so that neither the API server nor what happens meanwhile
+suffers.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from resumer import ports
@@ -86,12 +87,9 @@ class Intake:
             elif all(workflow.read for workflow in known):
                 self._queue.add_behind(key)
             else:
-                self._held[key] = None
+                self._hold(key)
         for key in reading:
             self._queue.add_after(key, catch_up_delay(len(reading), self._clock.random()))
-        for key in self._held:  # in case that reading takes for ever
-            delay = catch_up_delay(len(self._held), self._clock.random())
-            self._queue.add_after(key, _CATCH_UP_LONGEST + delay)
         self._queue.start()
 
     def request(self, body: Mapping[str, Any]) -> None:
@@ -124,20 +122,16 @@ class Intake:
             return
         known = self._stores.workflows.get(view.key)
         if self._stores.workflows.put(view, self._clock.now()):
-            concerned = self._waiting_for(view)
+            self._wake(view, at_once=known is None or known.read)
             if known is not None and known.labels != view.labels:
-                concerned = {**concerned, **self._waiting_for(known)}
-            if known is None or known.read:
-                self._wake(concerned)
-            else:
-                self._held.update(concerned)
+                self._wake(known, at_once=known.read)
         self._release_held()
 
     def workflow_gone(self, key: Key) -> None:
         """A Workflow was deleted, or has finished and left the watch."""
         view = self._stores.workflows.remove(key)
         if view is not None:
-            self._wake(self._waiting_for(view))
+            self._wake(view)
         self._release_held()
 
     def policies_changed(self, namespace: str) -> None:
@@ -179,14 +173,21 @@ class Intake:
         )
         return known or None
 
-    def _waiting_for(self, view: workflows.WorkflowView) -> dict[Key, None]:
-        found = self._stores.requests.waiting_for(view, self._stores.workflows.task_labels)
-        return dict.fromkeys(found)
+    def _wake(self, view: workflows.WorkflowView, *, at_once: bool = True) -> None:
+        for key in self._stores.requests.waiting_for(view, self._stores.workflows.task_labels):
+            if at_once:
+                self._held.pop(key, None)
+                self._look(key)
+            elif self._started:
+                self._hold(key)
 
-    def _wake(self, concerned: Iterable[Key]) -> None:
-        for key in concerned:
-            self._held.pop(key, None)
-            self._look(key)
+    def _hold(self, key: Key) -> None:
+        """Has a request looked at by `_release_held`, once all listed workflows are read.
+
+        At the latest in two minutes: it may be that one of them can never be read.
+        """
+        self._held[key] = None
+        self._queue.add_after(key, _CATCH_UP_LONGEST * (1 + self._clock.random()))
 
     def _release_held(self) -> None:
         """Lets those who wait for workflows that were listed come, once all of these are read.
@@ -196,7 +197,7 @@ class Intake:
         if self._held and not self._stores.workflows.unread:
             held, self._held = self._held, {}
             for key in held:
-                if self._started and key in self._stores.requests:
+                if key in self._stores.requests:
                     self._queue.add_behind(key)
 
     def _breaker_changed(

@@ -361,6 +361,23 @@ def test_after_a_start_who_waits_comes_in_two_minutes_even_if_nothing_can_be_rea
     virtual.run(main())
 
 
+def test_after_a_gap_nobody_waits_for_ever_for_a_workflow_that_cannot_be_read() -> None:
+    async def main() -> None:
+        world = Scene()
+        world.intake.workflow(builders.at_review("play").build())
+        world.intake.request(waiting("wake").build())
+        world.intake.start()
+        await world.after()
+        for name in ("play", "unreadable"):
+            metadata = builders.a_workflow(name).metadata()
+            metadata["metadata"]["resourceVersion"] = "200"
+            assert world.intake.workflow_listed(metadata)
+        world.intake.workflow(builders.at_review("play").build())
+        assert await world.after(121) == ["wake"]
+
+    virtual.run(main())
+
+
 @scene
 async def test_a_workflow_that_loses_its_task_wakes_those_who_waited_for_it(world: Scene) -> None:
     world.intake.workflow(builders.at_review("play").build())
