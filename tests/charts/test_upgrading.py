@@ -11,7 +11,6 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -25,7 +24,7 @@ from tests.charts.charts import Json
 from tests.charts.plane import Plane
 from tests.controlplane import build, components, toolchain
 from tests.e2e.support import home as homes
-from tests.e2e.support import manifests, waiting
+from tests.e2e.support import manifests, pages, waiting
 from tests.e2e.support.home import Home
 
 pytestmark = pytest.mark.timeout(400)
@@ -71,25 +70,14 @@ class Desk:
             command: one or several lines of Bash
             chart: of which version, in the place of the checkout's
         """
-        answer = subprocess.run(
-            [
-                *("bash", "-euo", "pipefail", "-c"),
-                command.replace("charts/workflow-resumer ", f"{chart} "),
-            ],
-            cwd=charts.ROOT,
-            env={
-                **{name: value for name, value in os.environ.items() if "HELM" not in name},
-                "HOME": str(self.folder),
-                "PATH": os.pathsep.join((str(self.folder), os.environ["PATH"])),
-                "KUBECONFIG": str(self.plane.kubeconfig),
-            },
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT,
-            check=False,
-        )
-        assert answer.returncode == 0, f"{command}\n{answer.stdout}{answer.stderr}"
-        return answer.stdout
+        environment = {
+            **{name: value for name, value in os.environ.items() if "HELM" not in name},
+            "HOME": str(self.folder),
+            "PATH": os.pathsep.join((str(self.folder), os.environ["PATH"])),
+            "KUBECONFIG": str(self.plane.kubeconfig),
+        }
+        text = command.replace("charts/workflow-resumer ", f"{chart} ")
+        return pages.typed(text, environment, folder=charts.ROOT, timeout=_TIMEOUT)
 
     def install(self, chart: pathlib.Path = charts.CHART) -> None:
         """Installs the first release, with one pod: another one that stands by costs a start."""

@@ -28,19 +28,22 @@ class Listener:
 
     def __init__(self) -> None:
         self.known: dict[str, str] = {}
-        self.told = 0
+        self.calls = 0
         self.poison = ""
 
     def take(self, body: ports.Body) -> None:
-        self.told += 1
+        self.calls += 1
         name = body["metadata"]["name"]
         if name == self.poison:
             raise ValueError("nobody can read this")
         self.known[name] = body["metadata"]["resourceVersion"]
 
     def drop(self, key: Key) -> None:
-        self.told += 1
+        self.calls += 1
         del self.known[key.name]
+
+    def told(self) -> listwatch.Listener:
+        return listwatch.Listener(self.take, self.drop)
 
     async def until(self, known: dict[str, str]) -> None:
         """Waits for a state, with the deadline of the module."""
@@ -98,7 +101,7 @@ async def listening(
         "",
         params,
         clock.SystemClock(),
-        listwatch.Listener(listener.take, listener.drop),
+        listener.told(),
     )
     task = asyncio.create_task(followed.run())
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -11,13 +10,13 @@ import pytest
 from aiohttp import web
 
 from resumer import ports
-from resumer.adapters import clock, kube, listwatch
-from resumer.api import constants
+from resumer.adapters import kube, listwatch
 from tests.contract import faulty_server
 from tests.contract.test_listwatch import (
     AT,
     Listener,
     listed,
+    listening,
     streamed,
     until,
     workflow,
@@ -56,6 +55,9 @@ class Collection:
 class Reader(Listener):
     """A listener that says of each listed object whether its version is one it has not read."""
 
+    def told(self) -> listwatch.Listener:
+        return listwatch.Listener(self.take, self.drop, self.note)
+
     def note(self, metadata: ports.Body) -> bool:
         name = metadata["metadata"]["name"]
         if name == self.poison:
@@ -81,23 +83,14 @@ async def client(
             yield link.watcher(timeout=5.0, streams=2)
 
 
-@contextlib.asynccontextmanager
-async def listening(client: kube.KubeClient, reader: Reader) -> AsyncIterator[listwatch.ListWatch]:
-    followed = listwatch.ListWatch(
-        client,
-        constants.WORKFLOW_PLURAL,
-        "",
-        {},
-        clock.SystemClock(),
-        listwatch.Listener(reader.take, reader.drop, reader.note),
-    )
-    task = asyncio.create_task(followed.run())
-    try:
-        yield followed
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+def breaking_off(gap: asyncio.Event) -> faulty_server.Answer:
+    """A watch that says after a while that its version is too old."""
+
+    async def give(request: web.Request) -> web.StreamResponse:
+        await gap.wait()
+        return await GONE(request)
+
+    return give
 
 
 def versions(*names: str, version: int = 1) -> Mapping[str, str]:
@@ -132,7 +125,7 @@ async def test_what_the_watch_tells_meanwhile_is_newer_than_what_is_read(
         await reader.until({"a": "10", "b": "11"})
         collection.may_read.set()
         await reader.until({"a": "10", "b": "11", "c": "3"})
-    assert reader.told == 3
+    assert reader.calls == 3
 
 
 async def test_what_was_deleted_meanwhile_does_not_come_back(
@@ -160,14 +153,9 @@ async def test_after_a_gap_only_what_has_changed_is_read(
     after = [changed if one["metadata"]["name"] == "w07" else one for one in before[:-1]]
     read = faulty_server.answer(200, changed)
     gap = asyncio.Event()
-
-    async def breaks_off(request: web.Request) -> web.StreamResponse:
-        await gap.wait()
-        return await GONE(request)
-
     collection.lists = [listed(9, *before), listed(50, *after)]
     collection.reads = [listed(9, *before), read]
-    collection.watches = [breaks_off, streamed(stays=True)]
+    collection.watches = [breaking_off(gap), streamed(stays=True)]
     async with listening(client, reader):
         await reader.until(dict(versions(*names)))
         gap.set()
@@ -181,14 +169,9 @@ async def test_what_was_read_before_a_new_list_does_not_stand_for_what_that_has_
     """The page was made before the gap, and arrives after the list that followed it."""
     reader = Reader()
     gap = asyncio.Event()
-
-    async def breaks_off(request: web.Request) -> web.StreamResponse:
-        await gap.wait()
-        return await GONE(request)
-
     collection.lists = [listed(9, workflow("a", 1)), listed(50, workflow("a", 40))]
     collection.reads = [listed(9, workflow("a", 1)), listed(60, workflow("a", 40))]
-    collection.watches = [breaks_off, streamed(stays=True)]
+    collection.watches = [breaking_off(gap), streamed(stays=True)]
     async with listening(client, reader) as followed:
         await until(lambda: len(collection.read) == 1, lambda: collection.read)
         gap.set()
@@ -196,7 +179,7 @@ async def test_what_was_read_before_a_new_list_does_not_stand_for_what_that_has_
         assert followed.unread == 1
         collection.may_read.set()
         await reader.until({"a": "40"})
-    assert reader.told == 1
+    assert reader.calls == 1
 
 
 async def test_one_that_cannot_be_read_does_not_keep_the_others_from_being_read(
@@ -259,7 +242,7 @@ async def test_a_read_that_breaks_off_is_made_again_for_what_is_left(
     collection.watches = [streamed(stays=True)]
     async with listening(client, reader):
         await reader.until({"a": "1", "b": "2"})
-    assert reader.told == 2, "what was read already was not told again"
+    assert reader.calls == 2, "what was read already was not told again"
 
 
 async def test_metadata_that_nobody_can_read_does_not_end_the_list(

@@ -219,33 +219,38 @@ class ListWatch:
         Raises:
             ApiError: Some could not be read; they stay wanted.
         """
-        count = 0
-        if len(wanted) * _FEW <= len(self._known):
-            failed: errors.ApiError | None = None
-            for key in tuple(wanted):
-                if key in wanted and wanted is self._wanted:
-                    try:
-                        count += self._take_read(
-                            await self._client.get(self._object_at(key)), wanted
-                        )
-                    except errors.NotFoundError:
-                        wanted.discard(key)
-                    except errors.ApiError as error:
-                        failed = error  # the others can be read all the same
-            if failed is not None:
-                raise failed
-        else:
-            listed = self._client.pages_of_list(
-                self._at, params=self._params, limit=kube.PAGE_OF_WORKFLOWS
-            )
-            async with contextlib.aclosing(_ahead(listed)) as pages:
-                async for page in pages:
-                    for body in page.get("items") or ():
-                        count += self._take_read(body, wanted)
-                        await asyncio.sleep(0)
-                    if wanted is not self._wanted:
-                        break
+        few = len(wanted) * _FEW <= len(self._known)
+        count = await (self._read_each(wanted) if few else self._read_all(wanted))
         wanted.clear()
+        return count
+
+    async def _read_each(self, wanted: set[Key]) -> int:
+        count, failed = 0, None
+        for key in tuple(wanted):
+            if key not in wanted or wanted is not self._wanted:
+                continue
+            try:
+                count += self._take_read(await self._client.get(self._object_at(key)), wanted)
+            except errors.NotFoundError:
+                wanted.discard(key)
+            except errors.ApiError as error:
+                failed = error  # the others can be read all the same
+        if failed is not None:
+            raise failed
+        return count
+
+    async def _read_all(self, wanted: set[Key]) -> int:
+        count = 0
+        listed = self._client.pages_of_list(
+            self._at, params=self._params, limit=kube.PAGE_OF_WORKFLOWS
+        )
+        async with contextlib.aclosing(_ahead(listed)) as pages:
+            async for page in pages:
+                for body in page.get("items") or ():
+                    count += self._take_read(body, wanted)
+                    await asyncio.sleep(0)
+                if wanted is not self._wanted:
+                    break
         return count
 
     def _object_at(self, key: Key) -> kube.Path:

@@ -13,7 +13,6 @@ import os
 import pathlib
 import re
 import shlex
-import subprocess
 from collections.abc import Mapping, Sequence
 
 import yaml
@@ -174,17 +173,7 @@ class Shell:
         Raises:
             AssertionError: it failed; the message holds what it said
         """
-        answer = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", text],
-            cwd=self.folder,
-            env=dict(self.environment),
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT,
-            check=False,
-        )
-        assert answer.returncode == 0, f"{text}: {answer.stdout}\n{answer.stderr}"
-        return answer.stdout
+        return pages.typed(text, self.environment, folder=self.folder, timeout=_TIMEOUT)
 
 
 def shell(home: Home, folder: pathlib.Path, **more: pathlib.Path) -> Shell:

@@ -39,16 +39,40 @@ class Block:
         Raises:
             AssertionError: one of them failed
         """
-        answer = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", self.text],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT,
-            check=False,
-        )
-        assert answer.returncode == 0, f"{self}: {answer.stdout}\n{answer.stderr}"
-        return answer.stdout
+        return typed(self.text, environment, name=str(self))
+
+
+def typed(
+    text: str,
+    environment: Mapping[str, str],
+    *,
+    folder: pathlib.Path | None = None,
+    timeout: float = _TIMEOUT,
+    name: str = "",
+) -> str:
+    """What commands print that are typed into a Bash.
+
+    Arguments:
+        text: the commands; the first one that fails ends them
+        environment: the variables, all of them
+        folder: that they are typed in
+        timeout: seconds for all
+        name: of them in the message, where it is not their text
+
+    Raises:
+        AssertionError: one of them failed
+    """
+    answer = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert answer.returncode == 0, f"{name or text}: {answer.stdout}\n{answer.stderr}"
+    return answer.stdout
 
 
 def blocks(page: str) -> list[Block]:
