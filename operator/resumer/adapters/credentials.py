@@ -114,7 +114,7 @@ class Credentials:
 
     async def reload(self) -> None:
         """Reads the configuration anew, from files and plugins, whatever is known already."""
-        # kubernetes.aio has no annotations in its `config`: the ignores here and below say only that.
+        # kubernetes.aio has no annotations in `config`: the ignores here and below say no more.
         self._refreshed = self._clock.monotonic()
         if not self._kubeconfig:
             kubernetes_config.load_incluster_config(  # type: ignore[no-untyped-call]
