@@ -180,13 +180,17 @@ class Hold:
         self._lock = threading.Lock()
         self._held: list[asyncio.Future[bool]] = []
         self._seen: list[str] = []
+        self._is_open = False
 
     async def __call__(self, call: Call) -> Reply | None:
         reply = await call.forward() if self._after else None
         released: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         with self._lock:
-            self._held.append(released)
             self._seen.append(call.request.path)
+            if self._is_open:
+                released.set_result(True)
+            else:
+                self._held.append(released)
         if not await released:
             call.drop()
             return None
@@ -211,6 +215,12 @@ class Hold:
     def release(self) -> None:
         """Let go all that are held now."""
         self._end(passing=True)
+
+    def open(self) -> None:
+        """Let go all that are held now, and stop no more."""
+        with self._lock:
+            self._is_open = True
+        self.release()
 
     def drop(self) -> None:
         """Break the connections of all that are held now; what was held before never happens."""
