@@ -9,7 +9,7 @@ import pytest
 from resumer import errors
 from resumer.api.outcomes import Outcome, Reason
 from tests import builders, fakes
-from tests.unit.services.world import REQUESTS, World, key
+from tests.unit.services.world import REQUESTS, World, at_its_gate, key
 
 READ = "reader.request"
 WRITE = "backend.resume"
@@ -17,9 +17,7 @@ WRITE = "backend.resume"
 
 @pytest.fixture
 def world() -> World:
-    return (
-        World().under(builders.three_stages()).add(builders.at_review(), builders.a_request("wake"))
-    )
+    return at_its_gate()
 
 
 async def test_while_the_watch_is_heard_nothing_is_asked(world: World) -> None:

@@ -217,3 +217,13 @@ class Operator:
             self.world.clock.advance(min(delays) + 0.001)
         states = {name: self.world.outcome(name) for name in waiting}
         raise AssertionError(f"not at rest after {PASSES} passes: {states}")
+
+
+def at_its_gate() -> World:
+    """One workflow at its gate, and a request for it."""
+    return World().under(builders.three_stages()).add(builders.at_review(), builders.a_request())
+
+
+def unsent() -> fakes.Fault:
+    """A call that provably never left."""
+    return fakes.Fault(errors.TransientError("refused", reason="Refused", sent=False))
