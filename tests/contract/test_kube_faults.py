@@ -150,6 +150,25 @@ async def test_a_refused_connection_is_transient_and_was_never_sent(tmp_path: pa
     assert caught.value.status == 0
 
 
+async def test_a_tls_handshake_that_fails_is_transient_and_was_never_sent(
+    tmp_path: pathlib.Path,
+) -> None:
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as listener:
+        address = listener.sockets[0].getsockname()
+        config = tmp_path / "kubeconfig"
+        config.write_text(
+            faulty_server.FaultyServer(f"https://127.0.0.1:{address[1]}").kubeconfig()
+        )
+        async with faulty_server.connected(str(config)) as link:
+            with pytest.raises(errors.TransientError) as caught:
+                await patch(link.client(timeout=5.0, max_connections=2))
+
+    assert caught.value.sent is False
+
+
 async def test_a_call_that_found_no_free_connection_was_never_sent(
     server: faulty_server.FaultyServer, client: kube.KubeClient
 ) -> None:

@@ -104,6 +104,22 @@ def test_a_call_that_broke_before_it_arrived_is_made_again(plant: Rig, how: str)
     assert plant.resumed_once(name)["retry"] == {"count": 1}
 
 
+def test_while_no_tls_handshake_succeeds_nothing_is_given_up_and_all_goes_on_afterwards(
+    plant: Rig,
+) -> None:
+    """All connections break at the write; neither it nor a watch finds the way back for a while."""
+    name = "handshake"
+    ready(plant, name, attempts=20)
+    hold = faults.Hold()
+    plant.proxy.on("PATCH", patches(name), hold)
+    plant.home.ask(plant.request(name, name))
+    hold.wait()
+    with plant.proxy.without_handshakes() as failed:
+        hold.drop()
+        waiting.eventually(lambda: failed() >= 10, lambda: f"{failed()} handshakes failed")
+    plant.resumed_once(name)
+
+
 @pytest.mark.parametrize("how", ["drop", "reset", "garbage", "status 500", "status 504"])
 def test_a_write_that_was_done_and_whose_answer_was_lost_is_ours_and_is_not_made_again(
     plant: Rig, how: str

@@ -19,7 +19,7 @@ import pathlib
 import re
 import ssl
 import threading
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import aiohttp
@@ -131,6 +131,7 @@ class Proxy:
         self._refused: list[int] = []
         self._frozen: list[re.Pattern[str]] = []
         self._expired: list[re.Pattern[str]] = []
+        self._broken_handshakes: int | None = None
         self._server, self._tls, self._headers = _upstream(upstream)
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
@@ -191,6 +192,20 @@ class Proxy:
     def expire(self, path: str) -> None:
         """Tells the next watch of such a path that its version is too old (410): list again."""
         self._expired.append(re.compile(path))
+
+    @contextlib.contextmanager
+    def without_handshakes(self) -> Iterator[Callable[[], int]]:
+        """All connections are broken, and every TLS handshake fails for the length of the block.
+
+        Yields:
+            tells how many handshakes have failed so far
+        """
+        self._broken_handshakes = 0
+        self._run(self._abort())
+        try:
+            yield lambda: self._broken_handshakes or 0
+        finally:
+            self._broken_handshakes = None
 
     @property
     def watches(self) -> Sequence[str]:
@@ -291,11 +306,26 @@ class Proxy:
                 request.task.cancel()
         return len(found)
 
+    async def _abort(self) -> None:
+        assert self._runner is not None
+        assert self._runner.server is not None
+        for one in self._runner.server.connections:
+            if one.transport is not None:
+                one.transport.abort()
+
+    def _handshake(self, *_: object) -> int | None:
+        """The server's part of a TLS handshake: an alert, or None to go on."""
+        if self._broken_handshakes is None:
+            return None
+        self._broken_handshakes += 1
+        return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
+
     async def _start(self) -> None:
         authority = certs.Authority(self._folder / "proxy-certificates")
         issued = authority.issue_server("proxy", ["localhost"], ["127.0.0.1"])
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(*issued)
+        tls.sni_callback = self._handshake
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._tls),
             timeout=aiohttp.ClientTimeout(total=None),
