@@ -71,7 +71,7 @@ class Metrics:
         self._leader = self._gauge("resumer_leader")
         build = self._gauge("resumer_build_info")
         build.labels(version=resumer.__version__, python=platform.python_version()).set(1)
-        self.registry.register(_WatchAges(watch_ages))
+        self._at_scrape("resumer_watch_age_seconds", lambda: _alone(watch_ages()))
         prometheus.ProcessCollector(registry=self.registry)
         prometheus.PlatformCollector(registry=self.registry)
         prometheus.GCCollector(registry=self.registry)
@@ -158,7 +158,7 @@ class Metrics:
 
     def show_known(self, sizes: Callable[[], Mapping[str, int]]) -> None:
         """Shows from now on how many objects are known, by kind; asked at each scrape."""
-        self.registry.register(_KnownObjects(sizes))
+        self._at_scrape("resumer_known_objects", lambda: _alone(sizes()))
 
     def show_unfinished(self, counts: Callable[[], Mapping[tuple[str, str, str], int]]) -> None:
         """Shows from now on how many requests have not finished; asked at each scrape.
@@ -167,7 +167,14 @@ class Metrics:
             counts: By stage, outcome and age, as the catalog lists them. The stages are those of
                 policies, or ``other``.
         """
-        self.registry.register(_Unfinished(counts, self._stage))
+
+        def bounded() -> Mapping[tuple[str, ...], float]:
+            found: Counter[tuple[str, ...]] = Counter()
+            for (stage, outcome, age), count in counts().items():
+                found[self._stage(stage), outcome, age] += count
+            return found
+
+        self._at_scrape("resumer_unfinished_requests", bounded)
 
     def _breaker(self, namespace: str, stage: str) -> tuple[str, str]:
         """The labels of a breaker; beyond `BREAKER_LIMIT` all have the same."""
@@ -177,6 +184,9 @@ class Metrics:
                 return (OTHER, OTHER)
             self._shown.add(pair)
         return pair
+
+    def _at_scrape(self, name: str, read: Callable[[], Mapping[tuple[str, ...], float]]) -> None:
+        self.registry.register(_AtScrape(name, read))
 
     def _counter(self, name: str) -> prometheus.Counter:
         row = catalog.row(name)
@@ -191,6 +201,11 @@ class Metrics:
         return prometheus.Histogram(
             row.name, row.help, row.labels, buckets=row.buckets, registry=self.registry
         )
+
+
+def _alone(values: Mapping[str, float]) -> Mapping[tuple[str, ...], float]:
+    """Values by their only label."""
+    return {(label,): value for label, value in values.items()}
 
 
 class _Bounded:
@@ -209,49 +224,21 @@ class _Bounded:
         return value
 
 
-class _WatchAges(Collector):
-    """Reads the ages when somebody looks: between two events they grow."""
+class _AtScrape(Collector):
+    """A gauge that is read when somebody looks, as it changes without anything that happens.
 
-    def __init__(self, ages: Callable[[], Mapping[str, float]]) -> None:
-        self._ages = ages
+    Args:
+        name: Of its row in the catalog.
+        read: Its values by their labels.
+    """
 
-    def collect(self) -> Iterable[Metric]:
-        row = catalog.row("resumer_watch_age_seconds")
-        family = GaugeMetricFamily(row.name, row.help, labels=row.labels)
-        for resource, seconds in self._ages().items():
-            family.add_metric([resource], seconds)
-        yield family
-
-
-class _KnownObjects(Collector):
-    """Counts when somebody looks: the stores are told of each change of each object."""
-
-    def __init__(self, sizes: Callable[[], Mapping[str, int]]) -> None:
-        self._sizes = sizes
+    def __init__(self, name: str, read: Callable[[], Mapping[tuple[str, ...], float]]) -> None:
+        self._name = name
+        self._read = read
 
     def collect(self) -> Iterable[Metric]:
-        row = catalog.row("resumer_known_objects")
+        row = catalog.row(self._name)
         family = GaugeMetricFamily(row.name, row.help, labels=row.labels)
-        for kind, size in self._sizes().items():
-            family.add_metric([kind], size)
-        yield family
-
-
-class _Unfinished(Collector):
-    """Counts when somebody looks: requests grow older without anything that happens."""
-
-    def __init__(
-        self, counts: Callable[[], Mapping[tuple[str, str, str], int]], stage: _Bounded
-    ) -> None:
-        self._counts = counts
-        self._stage = stage
-
-    def collect(self) -> Iterable[Metric]:
-        row = catalog.row("resumer_unfinished_requests")
-        family = GaugeMetricFamily(row.name, row.help, labels=row.labels)
-        found: Counter[tuple[str, str, str]] = Counter()
-        for (stage, outcome, age), count in self._counts().items():
-            found[self._stage(stage), outcome, age] += count
-        for labels, count in found.items():
-            family.add_metric(labels, count)
+        for labels, value in self._read().items():
+            family.add_metric(labels, value)
         yield family
