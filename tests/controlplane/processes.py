@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import http.client
 import json
+import os
 import pathlib
 import random
 import secrets
@@ -38,8 +39,10 @@ _CONTROLLERS = (
 )
 
 # Below the range that the system takes outgoing connections' ports from: a port there stays free
-# while its server is being restarted.
-_PORTS = range(20000, 32000)
+# while its server is being restarted. Each of the test processes that run side by side has a part
+# of its own: a port is bound some seconds after it was chosen.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+_PORTS = range(20000 + 1500 * _WORKER, 20000 + 1500 * (_WORKER + 1))
 
 # Argo's controller says this when its caches are in step and its queues are being worked on.
 _ARGO_READY = b"Started workflow garbage collection"

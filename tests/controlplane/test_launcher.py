@@ -21,7 +21,7 @@ import pytest
 
 from tests.controlplane import client, components, launcher, plugin, processes
 
-pytestmark = [pytest.mark.usefixtures("built_components"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.usefixtures("built_components"), pytest.mark.timeout(400)]
 
 SUSPENDED = {
     "apiVersion": "argoproj.io/v1alpha1",

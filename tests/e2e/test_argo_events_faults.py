@@ -6,6 +6,7 @@ in their own time after such a fault, and no other test has to wait for that.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import signal
@@ -23,6 +24,9 @@ from tests.e2e.support.home import Home
 from tests.e2e.support.plays import PLAY, STAGES, assert_waits, deliver, play, resumed
 
 CREATION = "/workflowresumes$"
+
+# With all that is started for each test, on a busy machine.
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
@@ -88,7 +92,7 @@ def test_github_is_told_when_the_bus_is_gone_and_can_deliver_again(
 
 def test_a_refused_creation_is_tried_again(events: ArgoEvents, home: Home, task: str) -> None:
     home.submit(play(task, "created"))
-    binding = take_away_the_right(home)
+    binding = take_away_the_right(events, home)
     delivery = deliveries.opened(task)
     failures = events.log(SENSOR).count("is forbidden")
     deliver(events, delivery)
@@ -105,7 +109,7 @@ def test_what_cannot_be_created_ends_in_the_log_with_all_that_is_needed_to_do_it
 ) -> None:
     home.submit(play(task, "created"))
     delivery = deliveries.opened(task)
-    binding = take_away_the_right(home)
+    binding = take_away_the_right(events, home)
     with events.impatient():
         deliver(events, delivery)
         events.drained()
@@ -161,10 +165,25 @@ def test_a_sensor_killed_between_the_creation_and_its_answer_resumes_once(
     assert status["outcome"] == Outcome.RESUMED
 
 
-def take_away_the_right(home: Home) -> m.Json:
+def take_away_the_right(events: ArgoEvents, home: Home) -> m.Json:
     """Deletes the Sensor's RoleBinding; what to create in order to give it back."""
     kind = "rbac.authorization.k8s.io/v1/RoleBinding"
     binding = home.cluster.get(kind, "resumer-sensor", home.namespace)
     home.cluster.delete(kind, "resumer-sensor", home.namespace)
+    with contextlib.closing(client.Cluster(events.kubeconfig())) as sensor:
+        # The API server hears of it by a watch of its own.
+        waiting.eventually(
+            lambda: is_refused(sensor, home.namespace), lambda: "the Sensor may still create"
+        )
     kept = {key: binding["metadata"][key] for key in ("name", "namespace")}
     return {**binding, "metadata": kept}
+
+
+def is_refused(sensor: client.Cluster, namespace: str) -> bool:
+    """Whether the Sensor's account may not create requests."""
+    path = f"/apis/argoproj.io/v1alpha1/namespaces/{namespace}/workflowresumes"
+    try:
+        sensor.request("POST", path, query={"dryRun": "All"}, body=m.resume("probe", task="1"))
+    except client.ApiError as error:
+        return error.status == 403
+    return False

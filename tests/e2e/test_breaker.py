@@ -70,12 +70,13 @@ def opened(plant: Rig, stage: str, **breaker: object) -> str:
     return name
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_breaker_opens_holds_outlives_the_operator_probes_and_closes(plant: Rig) -> None:
     plant.policy(
         "sick",
-        retry={"maxAttempts": 3, "baseSeconds": 1},
-        circuitBreaker={"failureThreshold": 5, "openSeconds": 12, "halfOpenCalls": 2},
+        # Time enough for five first attempts, and for all that follows while it is open.
+        retry={"maxAttempts": 3, "baseSeconds": 8},
+        circuitBreaker={"failureThreshold": 5, "openSeconds": 30, "halfOpenCalls": 2},
     )
     plant.policy("well", retry={"maxAttempts": 1}, circuitBreaker={"failureThreshold": 1})
     names = plant.at_gates("sick", 20)
@@ -115,7 +116,7 @@ def test_a_breaker_opens_holds_outlives_the_operator_probes_and_closes(plant: Ri
     # A new operator knows it, and its first calls are so many probes as are allowed.
     plant.kill()
     plant.start()
-    probes.wait(2)
+    probes.wait(2, 90)
     probing = {path.rpartition("/")[2] for path in probes.paths}
     wait_for_a_look_at_all(plant, [name for name in waiting if name not in probing])
     assert len(probes.paths) == 2
@@ -135,7 +136,7 @@ def test_a_breaker_opens_holds_outlives_the_operator_probes_and_closes(plant: Ri
         plant.history.wait(name, lambda status: status.get("retry"))
 
     # A probe that succeeds closes it, and lets everybody go.
-    probes.wait(3)
+    probes.wait(3, 90)
     plant.proxy.on("PATCH", writes("sick"), faults.delay(0), times=None)
     probes.release()
     plant.breaker_in("sick", "Closed")

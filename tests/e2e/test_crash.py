@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 
 from resumer.api.outcomes import Reason
-from tests.e2e.support import faults, manifests, rig, waiting
+from tests.e2e.support import faults, manifests, process, rig, waiting
 from tests.e2e.support import home as homes
 from tests.e2e.support.home import Home
 from tests.e2e.support.rig import Rig
@@ -52,7 +52,7 @@ def test_killed_at_a_write_the_next_operator_ends_what_was_begun(
     plant: Rig, point: str, call: str, after: bool, late: str
 ) -> None:
     name = f"{point.replace(' the ', '-').replace(' ', '-').lower()}-{late}"
-    plant.home.submit(plant.workflow(name, STAGE))
+    plant.shown(name, STAGE)
     hold = faults.Hold(after=after)
     plant.proxy.on("PATCH", call.format(name), hold)
     plant.home.ask(plant.request(name, STAGE))
@@ -81,7 +81,7 @@ def test_answers_that_take_ten_seconds_hold_up_nobody_else(plant: Rig) -> None:
     """The longest that one call may take, unless an option says otherwise."""
     names = ["tardy-write", "tardy-status", "prompt"]
     for name in names:
-        plant.home.submit(plant.workflow(name, STAGE))
+        plant.shown(name, STAGE)
     tardy = faults.delay(10.5)
     plant.proxy.on("PATCH", WORKFLOW_WRITE.format("tardy-write"), tardy)
     plant.proxy.on("PATCH", STATUS_WRITE.format("tardy-status"), tardy)
@@ -96,7 +96,7 @@ def test_answers_that_take_ten_seconds_hold_up_nobody_else(plant: Rig) -> None:
 def test_killed_while_it_backs_off_the_late_status_of_the_dead_operator_changes_nothing(
     plant: Rig,
 ) -> None:
-    plant.home.submit(plant.workflow("late-status", STAGE))
+    plant.shown("late-status", STAGE)
     plant.proxy.on("PATCH", WORKFLOW_WRITE.format("late-status"), faults.answer(503))
     hold = faults.Hold()
     plant.proxy.on("PATCH", STATUS_WRITE.format("late-status"), hold)
@@ -154,7 +154,7 @@ def superseding(plant: Rig) -> str:
 
 
 def test_told_to_end_it_ends_what_it_has_begun_and_says_so(plant: Rig) -> None:
-    plant.home.submit(plant.workflow("leaving", STAGE))
+    plant.shown("leaving", STAGE)
     hold = faults.Hold()
     plant.proxy.on("PATCH", WORKFLOW_WRITE.format("leaving"), hold)
     plant.home.ask(plant.request("leaving", STAGE))
@@ -173,26 +173,28 @@ def test_stopped_in_the_middle_of_a_write_for_a_while_it_goes_on_with_what_is_th
 ) -> None:
     """As a suspended virtual machine is: what was going on meanwhile comes all at once."""
     for name in ("paused", "opened-meanwhile", "asked-meanwhile"):
-        plant.home.submit(plant.workflow(name, STAGE))
+        plant.shown(name, STAGE)
     holds = [faults.Hold() for _ in range(2)]
     for name, hold in zip(("paused", "opened-meanwhile"), holds, strict=True):
         plant.proxy.on("PATCH", WORKFLOW_WRITE.format(name), hold)
         plant.home.ask(plant.request(name, STAGE, nodeFieldSelector="displayName=first"))
         hold.wait()
     operator = plant.operator
-    operator.signal(signal.SIGSTOP)
     opened = homes.node(plant.home.workflow("opened-meanwhile"), "first")["id"]
-    plant.home.cluster.patch(
-        homes.WORKFLOW,
-        "opened-meanwhile",
-        plant.home.namespace,
-        {"status": {"nodes": {opened: {"phase": "Succeeded"}}}},
-    )
-    plant.home.ask(plant.request("asked-meanwhile", STAGE))
-    for hold in holds:
-        hold.release()
-    time.sleep(3)
-    operator.signal(signal.SIGCONT)
+    operator.signal(signal.SIGSTOP)
+    try:
+        plant.home.cluster.patch(
+            homes.WORKFLOW,
+            "opened-meanwhile",
+            plant.home.namespace,
+            {"status": {"nodes": {opened: {"phase": "Succeeded"}}}},
+        )
+        plant.home.ask(plant.request("asked-meanwhile", STAGE))
+        for hold in holds:
+            hold.release()
+        time.sleep(3)
+    finally:
+        operator.signal(signal.SIGCONT)
     plant.resumed_once("paused")
     plant.resumed_once("asked-meanwhile")
     status = plant.came_to("opened-meanwhile", Reason.GATE_ALREADY_OPENED)
@@ -253,12 +255,14 @@ def test_killed_again_and_again_it_resumes_everything_once(plant: Rig) -> None:
         asking = pool.submit(_ask_slowly, plant, names)
         for number in range(KILLS):
             # Some die before they are at work, most of them in the middle of it.
-            plant.operator.wait_logged("starting" if number % 3 == 2 else "ready", 60)
+            plant.operator.wait_logged(
+                "starting" if number % 3 == 2 else "ready", process.START_TIMEOUT
+            )
             time.sleep(chance.uniform(0.02, 0.6))
             plant.kill()
             plant.start(ready=False)
         asking.result()
-    plant.operator.wait_logged("ready", 60)
+    plant.operator.wait_logged("ready", process.START_TIMEOUT)
     for name in names:
         plant.came_to(name, Reason.GATE_OPENED)
     for rule in slow:

@@ -16,7 +16,7 @@ import pytest
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _TIMEOUT = 240.0
-_GONE_TIMEOUT = 60.0
+_GONE_TIMEOUT = 120.0
 _MARK = "RESUMER_DEMO_TEST"
 
 _END = {

@@ -94,7 +94,7 @@ def test_twenty_gates_of_one_workflow_open_at_once_each_for_its_own_request(home
         "retry": {"strategy": "Fixed", "baseSeconds": 1, "maxAttempts": 20},
         "circuitBreaker": {"failureThreshold": 100},
     }
-    home.ask(manifests.policy("twenty", stage, matches=ours))
+    home.govern(manifests.policy("twenty", stage, matches=ours))
     numbers = range(20)
     home.submit(
         manifests.workflow(

@@ -50,7 +50,7 @@ def test_a_request_that_is_there_before_its_gate_resumes_once_it_opens(home: Hom
         manifests.workflow(
             "gated",
             manifests.steps(step("nap", "nap"), step("wait", "gate")),
-            manifests.gate("nap", duration="3s"),
+            manifests.gate("nap", duration="10s"),
             manifests.gate(),
             task="84",
         )

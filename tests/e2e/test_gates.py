@@ -252,8 +252,12 @@ def test_gates_and_the_workflow_as_a_whole_are_resumed_together_if_the_request_s
     home: Home,
 ) -> None:
     home.submit(manifests.workflow("both", task="63"))
-    home.cluster.patch(homes.WORKFLOW, "both", home.namespace, {"spec": {"suspend": True}})
-    home.ask(manifests.resume("both", task="63", allGates=True))
+    # The label comes with the suspension: who asks for it cannot be answered by what was before.
+    held = {"metadata": {"labels": {"held": "yes"}}, "spec": {"suspend": True}}
+    home.cluster.patch(homes.WORKFLOW, "both", home.namespace, held)
+    home.ask(
+        manifests.resume("both", task="63", allGates=True, labelSelector="task-id=63,held=yes")
+    )
     assert opened(home.resumed("both")) == ["wait"]
     home.ended("both")
 
@@ -267,7 +271,7 @@ def test_the_policy_says_which_gate_belongs_to_a_stage(home: Home) -> None:
             (manifests.PR_APPROVED, "pr-approved"),
         )
     ]
-    home.ask(manifests.policy("gates", *stages, matches=ours))
+    home.govern(manifests.policy("gates", *stages, matches=ours))
     home.submit(
         manifests.workflow(
             "chosen",
@@ -294,7 +298,7 @@ def test_gates_that_name_their_stage_need_no_stage_label(home: Home) -> None:
         {"name": "test", "eventTypes": ["tested"]},
         {"name": "ship", "eventTypes": ["shipped"]},
     ]
-    home.ask(manifests.policy("by-parameter", *stages, matches=ours, stageParameter="stage"))
+    home.govern(manifests.policy("by-parameter", *stages, matches=ours, stageParameter="stage"))
     home.submit(
         manifests.workflow(
             "self-told",
@@ -324,7 +328,7 @@ def test_gates_that_name_their_stage_need_no_stage_label(home: Home) -> None:
 def test_a_repeatable_stage_takes_one_request_for_each_of_its_gates(home: Home) -> None:
     ours = {"repeats": "yes"}
     stage = {"name": manifests.PR_CREATED, "eventTypes": ["pr-created"], "repeatable": True}
-    home.ask(manifests.policy("repeats", stage, matches=ours))
+    home.govern(manifests.policy("repeats", stage, matches=ours))
     home.submit(
         manifests.workflow(
             "repeats",

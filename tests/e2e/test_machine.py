@@ -142,7 +142,7 @@ class Days(stateful.RuleBasedStateMachine):
             raise
 
 
-@pytest.mark.timeout(120 + 60 * DAYS)
+@pytest.mark.timeout(120 + 120 * DAYS)
 def test_whatever_happens_in_whatever_order_each_gate_is_opened_once_by_the_right_request(
     plant: Rig,
 ) -> None:

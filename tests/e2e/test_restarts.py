@@ -120,7 +120,7 @@ def test_what_is_deleted_in_a_gap_that_the_api_server_cannot_fill_is_not_acted_u
     plane.restart(components.API_SERVER.name)
     answers(plant)
     plant.proxy.thaw()
-    operator.wait_logged("watch interrupted", 60, status=410)
+    operator.wait_logged("watch interrupted", status=410)
     all_resumed_once(plant, [kept, early[1]])
     plant.home.came_to(gone, Reason.WORKFLOW_NOT_FOUND)
     # With what is new in the list, what is missing in it is known.

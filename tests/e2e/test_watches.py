@@ -277,12 +277,12 @@ def test_the_kinds_are_installed_later_and_the_api_server_goes_away_and_comes_ba
         operator = process.start(plane.kubeconfig, log, [])
         stack.callback(operator.kill)
         stack.callback(lambda: print(operator.tail()))
-        told = operator.wait_logged("waiting for the kinds to watch", 60)
+        told = operator.wait_logged("waiting for the kinds to watch", process.START_TIMEOUT)
         assert "workflowresumes" in told["problem"]
         assert operator.get("/readyz")[0] == 503
         definitions = client.load_definitions(launcher.PROJECT_CRDS)
         cluster.establish(definitions)
-        operator.wait_logged("ready", 60)
+        operator.wait_logged("ready", process.START_TIMEOUT)
         assert operator.get("/readyz")[0] == 200
 
         # Many attempts, for an API server needs some seconds to start.

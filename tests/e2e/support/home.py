@@ -20,7 +20,7 @@ WORKFLOW = "argoproj.io/v1alpha1/Workflow"
 RESUME = "argoproj.io/v1alpha1/WorkflowResume"
 POLICY = "argoproj.io/v1alpha1/WorkflowResumePolicy"
 
-TIMEOUT = 60.0
+TIMEOUT = waiting.TIMEOUT
 """Seconds for anything that should take one: the cores are shared."""
 
 _TERMINAL = {str(outcome) for outcome in outcomes.Outcome if outcome.terminal}
@@ -178,8 +178,10 @@ def new(cluster: client.Cluster) -> Iterator[Home]:
     """A new namespace of a cluster, deleted afterwards in the background."""
     name = f"e2e-{secrets.token_hex(4)}"
     cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    yield Home(cluster, name)
-    cluster.delete("Namespace", name, missing_ok=True)
+    try:
+        yield Home(cluster, name)
+    finally:
+        cluster.delete("Namespace", name, missing_ok=True)
 
 
 @contextlib.contextmanager

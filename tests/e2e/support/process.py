@@ -15,7 +15,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-START_TIMEOUT = 60.0
+from tests.e2e.support import waiting
+
+START_TIMEOUT = 120.0
 STOP_TIMEOUT = 10.0
 """Seconds from SIGTERM to the end: Kubernetes' own grace is 30."""
 
@@ -74,7 +76,9 @@ class Operator:
         lines = self.log_file.read_text(errors="replace").splitlines()[-_TAIL:]
         return "\n".join([f"{self.log_file}, the end:", *lines])
 
-    def wait_logged(self, event: str, timeout: float = 30.0, **fields: object) -> dict[str, Any]:
+    def wait_logged(
+        self, event: str, timeout: float = waiting.TIMEOUT, **fields: object
+    ) -> dict[str, Any]:
         """The first log line of this event with these fields, as soon as it is there.
 
         Raises:
@@ -135,7 +139,7 @@ class Operator:
                 f"still running {STOP_TIMEOUT:g} s after SIGTERM; {self.tail()}"
             ) from None
 
-    def ended(self, timeout: float = 40.0) -> int:
+    def ended(self, timeout: float = waiting.TIMEOUT) -> int:
         """The exit code of an operator that ends by itself.
 
         Raises:

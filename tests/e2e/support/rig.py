@@ -75,6 +75,18 @@ class Rig:
             self.home.at_gate(name, manifests.TWO_GATES[0])
         return names
 
+    def shown(self, name: str, policy: str) -> Json:
+        """A Workflow at its first gate, as the operator's own watch has shown it.
+
+        A dry run is decided on what the watches have shown. Without it a request may come before
+        the gate that was there before it, and waits for a moment.
+        """
+        body = self.home.submit(self.workflow(name, policy))
+        seen = f"{name}-seen"
+        self.home.ask(self.request(seen, policy, task=name, dryRun=True))
+        self.home.came_to(seen, Reason.WOULD_RESUME)
+        return body
+
     def kill(self) -> None:
         """SIGKILL."""
         self.operator.kill()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-TIMEOUT = 40.0
+TIMEOUT = 90.0
 """Seconds for anything that should take one: the cores are shared."""
 
 _POLL = 0.02
