@@ -343,6 +343,11 @@ REJECTIONS: dict[str, tuple[Reason, Json, tuple[str, ...]]] = {
         at("chooses", parameters={"decision": "MAYBE"}),
         ("'decision'", "YES", "NO"),
     ),
+    "task-label": (
+        Reason.LABEL_NOT_ALLOWED,
+        at("plain", setLabels={manifests.TASK: "31", "team": "blue"}),
+        ("setLabels", "'task-id'", "the built-in policy"),
+    ),
     "too-many-labels": (
         Reason.INVALID_OBJECT,
         at("plain", event=TOO_MANY_LABELS),

@@ -271,6 +271,11 @@ class Reason(enum.StrEnum):
         Outcome.REJECTED,
         "The event fails gates, and the workflow is suspended as a whole (spec.suspend) instead.",
     )
+    LABEL_NOT_ALLOWED = (
+        "LabelNotAllowed",
+        Outcome.REJECTED,
+        "setLabels holds the policy's task label, by which the workflow is found.",
+    )
     TEMPLATE_IN_PARAMETER = (
         "TemplateInParameter",
         Outcome.REJECTED,

@@ -33,6 +33,7 @@ CHAIN: tuple[Callable[[Case], Case | Stop], ...] = (
     of_workflow.within_reach,
     of_gate.at_gate,
     of_gate.workflow_rules_pass,  # only now: an early event must not fail on labels yet to come
+    of_gate.labels_fit,
     of_gate.parameters_fit,
     of_attempt.meant,
     of_attempt.attempt_due,

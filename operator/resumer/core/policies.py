@@ -96,8 +96,9 @@ def resolve(name: str, created: str, spec: api.WorkflowResumePolicySpec) -> Poli
     """Makes a policy ready for use.
 
     Raises:
-        InvalidError: A selector or a pattern cannot be parsed.
+        InvalidError: A selector or a pattern cannot be parsed, or ``setLabels`` has the task label.
     """
+    _keep_task_label(spec)
     stages = tuple(_stage(item.name, item, spec.defaults) for item in spec.stages)
     return Policy(
         name=name,
@@ -176,7 +177,7 @@ def _read(name: str, created: str, spec: Mapping[str, Any]) -> Policy:
 
 
 def _read_leniently(name: str, created: str, spec: Mapping[str, Any]) -> Policy:
-    """The policy without the selectors of its gates and its rules on events.
+    """The policy without its labels to set, the selectors of its gates and its rules on events.
 
     Else only which workflows it is for.
     """
@@ -185,9 +186,9 @@ def _read_leniently(name: str, created: str, spec: Mapping[str, Any]) -> Policy:
     except InvalidError:
         kept = ("workflowSelector", "taskLabel", "stageLabel")
         parsed = _parsed({key: spec[key] for key in kept if key in spec})
-    no_gate = {"node_field_selector": None}
-    stages = tuple(stage.model_copy(update=no_gate) for stage in parsed.stages)
-    defaults = parsed.defaults.model_copy(update=no_gate)
+    bare = {"node_field_selector": None, "set_labels": None}
+    stages = tuple(stage.model_copy(update=bare) for stage in parsed.stages)
+    defaults = parsed.defaults.model_copy(update=bare)
     readable = {"stages": stages, "defaults": defaults, "events": api.EventSettings()}
     return resolve(name, created, parsed.model_copy(update=readable))
 
@@ -238,6 +239,22 @@ def _workflow_selector(spec: api.WorkflowResumePolicySpec) -> selectors.LabelSel
         return None
     mapping = spec.workflow_selector.model_dump(by_alias=True, exclude_none=True)
     return selectors.LabelSelector.from_mapping(mapping, field="spec.workflowSelector")
+
+
+def _keep_task_label(spec: api.WorkflowResumePolicySpec) -> None:
+    """Refuses ``setLabels`` that would hide the workflow from the look after a lost answer."""
+    label = spec.task_label
+    for where, settings in (
+        *((f"stages[{stage.name}]", stage) for stage in spec.stages),
+        ("defaults", spec.defaults),
+    ):
+        if label in (settings.set_labels or {}):
+            field = f"spec.{where}.setLabels"
+            raise InvalidError(
+                field,
+                f"{field}: {label!r} is the policy's taskLabel, by which the workflow is found; "
+                "any label but that one may be set",
+            )
 
 
 def _stage(name: str, own: api.StageSettings, defaults: api.StageSettings) -> Stage:

@@ -115,6 +115,11 @@ SPOILED = (
         "rule on never",
     ),
     Spoiled(
+        "labels_fit",
+        lambda scene: scene.request.with_spec(setLabels={"task-id": "8"}),
+        Reason.LABEL_NOT_ALLOWED,
+    ),
+    Spoiled(
         "parameters_fit",
         lambda scene: scene.request.parameter("a", "{{b}}"),
         Reason.TEMPLATE_IN_PARAMETER,

@@ -278,6 +278,24 @@ def version(builder: PolicyBuilder, generation: int = 1) -> policies.Version:
     return policies.Version(generation, builder.build()["spec"])
 
 
+@pytest.mark.parametrize(
+    ("builder", "field"),
+    [
+        (a_policy().stage("review", setLabels={"task-id": "8"}), "spec.stages[review].setLabels"),
+        (a_policy().defaults(setLabels={"task-id": ""}), "spec.defaults.setLabels"),
+    ],
+)
+def test_a_policy_that_would_set_its_task_label_is_not_valid(
+    builder: PolicyBuilder, field: str
+) -> None:
+    found = builder.in_force()
+    assert found.policy is not None
+    assert found.policy.problem.startswith(f"{field}: 'task-id' is the policy's taskLabel, by ")
+    assert found.policy.fallback.set_labels == {}
+    other = builder.with_spec(taskLabel="ticket").resolved()
+    assert other.problem == ""
+
+
 def test_a_valid_policy_is_in_force_in_its_newest_version() -> None:
     found = VALID.in_force(last_valid=version(a_policy(), 7))
     assert found == policies.InForce(VALID.resolved(), version(VALID))

@@ -8,6 +8,7 @@ from resumer.api.outcomes import Reason
 from resumer.core import (
     gates,
     orders,
+    policies,
     rules,
     values,
     wording,
@@ -64,6 +65,19 @@ def workflow_rules_pass(case: Case) -> Case | Stop:
         for rule in wanted
     )
     return of_request.unless_failed(case.but(checks=(*case.checks, *checks)))
+
+
+def labels_fit(case: Case) -> Case | Stop:
+    """The label of the task, by which the workflow is found, stays as it is."""
+    label = case.policy.task_label
+    if label in case.spec.set_labels:
+        # After a lost answer the workflow is looked for by it, and so is the trace of a resume.
+        return case.but(validated=False).end(
+            Reason.LABEL_NOT_ALLOWED,
+            f"setLabels names {label!r}, the task label of {policies.described(case.policy)}, by "
+            "which the workflow is found; any label but that one may be set",
+        )
+    return case
 
 
 def parameters_fit(case: Case) -> Case | Stop:

@@ -210,6 +210,26 @@ def test_parameters_that_do_not_fit_are_rejected(
     assert facts_of(found).validated is False
 
 
+def test_the_label_by_which_the_workflow_is_found_may_not_be_set() -> None:
+    found = decided(a_request().with_spec(setLabels={"task-id": "7"}))
+    reason, message = end_of(found)
+    assert reason is Reason.LABEL_NOT_ALLOWED
+    assert message == (
+        "setLabels names 'task-id', the task label of policy 'play', by which the workflow is "
+        "found; any label but that one may be set"
+    )
+    assert facts_of(found).validated is False
+
+
+def test_the_task_label_is_that_of_the_policy_of_the_workflow() -> None:
+    policy = three_stages().with_spec(taskLabel="ticket")
+    workflow = at_review().labelled(ticket="7")
+    other = a_request().with_spec(setLabels={"task-id": "8"})
+    assert order_of(decided(other, workflow, policy=policy)).labels["task-id"] == "8"
+    own = a_request().with_spec(setLabels={"ticket": "8"})
+    assert end_of(decided(own, workflow, policy=policy))[0] is Reason.LABEL_NOT_ALLOWED
+
+
 def test_a_value_that_the_workflow_does_not_allow_is_rejected() -> None:
     workflow = at_review(outputs={"a": supplied()})
     workflow.node(
