@@ -208,6 +208,44 @@ def test_what_is_withdrawn_while_nothing_is_heard_of_requests_opens_no_gate_afte
         plant.untouched(name)
 
 
+FINALIZER = "resumer.example.com/held"
+
+
+@contextlib.contextmanager
+def held_by_a_finalizer(plant: Rig, name: str) -> Iterator[None]:
+    """A request that somebody's finalizer keeps after its deletion, until the block is left."""
+    request = plant.request(name, STAGE)
+    request["metadata"]["finalizers"] = [FINALIZER]
+    plant.home.ask(request)
+    at = (homes.RESUME, name, plant.home.namespace)
+    try:
+        yield
+    finally:
+        plant.home.cluster.patch(*at, {"metadata": {"finalizers": None}})
+    plant.home.cluster.wait_gone(*at, homes.TIMEOUT)
+
+
+def test_a_request_that_is_deleted_and_kept_by_a_finalizer_opens_no_gate(plant: Rig) -> None:
+    """Neither when the watch tells of it nor when the list after a start does."""
+    name = "withdrawn-held"
+    with held_by_a_finalizer(plant, name):
+        plant.history.wait_reason(name, "WorkflowNotFound")
+        plant.home.cluster.delete(homes.RESUME, name, plant.home.namespace)
+        # A watch keeps the order: who has heard of the next request knows of the deletion.
+        plant.home.ask(plant.request("withdrawn-next", STAGE))
+        plant.came_to("withdrawn-next", Reason.WORKFLOW_NOT_FOUND)
+        plant.home.submit(plant.workflow(name, STAGE))
+        plant.home.submit(plant.workflow("withdrawn-next", STAGE))
+        plant.resumed_once("withdrawn-next")
+        plant.untouched(name)
+        plant.stop()
+        plant.start()
+        (after,) = plant.at_gates(STAGE, 1, "withdrawn-after")
+        plant.home.ask(plant.request(after, STAGE))
+        plant.resumed_once(after)
+        plant.untouched(name)
+
+
 def found_gone(plant: Rig, name: str) -> None:
     """Returns once the operator was told that there is no such request."""
     waiting.eventually(

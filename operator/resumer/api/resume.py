@@ -131,6 +131,10 @@ class CorrelationData(base.ApiModel):
     )
 
 
+TimeToLive = Annotated[base.Integer, pydantic.Field(ge=0, le=2592000)]
+"""Seconds."""
+
+
 class WorkflowResumeSpec(base.ApiModel):
     """What is asked for. It never changes once created."""
 
@@ -144,9 +148,7 @@ class WorkflowResumeSpec(base.ApiModel):
     policy_name: base.ObjectName | None = None
     set_labels: SetLabels = pydantic.Field(default_factory=dict)
     deadline_seconds: Annotated[base.Integer, pydantic.Field(ge=0, le=604800)] | None = None
-    ttl_seconds_after_finished: Annotated[base.Integer, pydantic.Field(ge=0, le=2592000)] = (
-        DEFAULT_TTL_SECONDS
-    )
+    ttl_seconds_after_finished: TimeToLive = DEFAULT_TTL_SECONDS
     all_gates: base.Flag = False
     dry_run: base.Flag = False
 
@@ -265,4 +267,31 @@ class WorkflowResume(base.ApiModel):
     kind: Literal["WorkflowResume"] = "WorkflowResume"
     metadata: base.ObjectMeta
     spec: WorkflowResumeSpec
+    status: ResumeStatus = pydantic.Field(default_factory=ResumeStatus)
+
+
+def _else_default(value: Any, read: pydantic.ValidatorFunctionWrapHandler) -> int:
+    try:
+        seconds: int = read(value)
+    except pydantic.ValidationError:
+        return DEFAULT_TTL_SECONDS
+    return seconds
+
+
+class Keeping(base.ApiModel):
+    """Of a spec, how long its object is kept; what cannot be read means the default."""
+
+    ttl_seconds_after_finished: Annotated[TimeToLive, pydantic.WrapValidator(_else_default)] = (
+        DEFAULT_TTL_SECONDS
+    )
+
+
+class FinishedResume(base.ApiModel):
+    """What says when a finished request goes, also one whose spec is not what the schema demands.
+
+    Such a one has ended, too: as `InvalidObject`.
+    """
+
+    metadata: base.ObjectMeta
+    spec: Keeping = pydantic.Field(default_factory=Keeping)
     status: ResumeStatus = pydantic.Field(default_factory=ResumeStatus)

@@ -83,8 +83,6 @@ class ResumeOrder:
 
     key: Key
     uid: str
-    resource_version: str
-    """Of the look it rests on; tested only where the node map is rewritten as a whole."""
     storage: NodeStorage
     gates: tuple[GateOrder, ...]
     phase: str

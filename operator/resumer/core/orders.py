@@ -48,7 +48,6 @@ def build(case: Case) -> ResumeOrder:
     return ResumeOrder(
         key=workflow.key,
         uid=workflow.uid,
-        resource_version=workflow.resource_version,
         storage=workflow.storage,
         gates=tuple(
             GateOrder(

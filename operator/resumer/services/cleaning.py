@@ -15,7 +15,7 @@ import structlog
 from resumer import errors, ports
 from resumer.api.conditions import find
 from resumer.api.outcomes import ConditionType
-from resumer.api.resume import WorkflowResume
+from resumer.api.resume import FinishedResume
 from resumer.core.keys import Key
 
 _log = structlog.get_logger(__name__)
@@ -51,9 +51,9 @@ class Cleaner:
         deleted = 0
         async for body in self._requests.finished():
             try:
-                request = WorkflowResume.from_json(body)
+                request = FinishedResume.from_json(body)
             except errors.InvalidError:
-                continue
+                continue  # its status is not ours: who wrote it has to see to it
             if is_due(request, self._clock.now()):
                 metadata = request.metadata
                 key = Key(metadata.namespace, metadata.name)
@@ -70,7 +70,7 @@ class Cleaner:
         return deleted
 
 
-def is_due(request: WorkflowResume, now: datetime) -> bool:
+def is_due(request: FinishedResume, now: datetime) -> bool:
     """True if the time to live of a finished request is over; it runs from its decision."""
     outcome = request.status.outcome
     if outcome is None or not outcome.terminal or request.metadata.deletion_timestamp is not None:

@@ -15,6 +15,7 @@ from resumer import errors, ports
 from resumer.api.outcomes import Outcome
 from resumer.api.resume import WorkflowResume
 from resumer.core.keys import Key
+from resumer.services import requeststore
 from resumer.services.requeststore import RequestStore
 
 _log = structlog.get_logger(__name__)
@@ -59,7 +60,7 @@ class Confirmer:
 
 
 def _is_open(body: ports.Body, uid: str) -> bool:
-    """Whether this is the object of that uid, and nobody has ended it."""
+    """Whether this is the object of that uid, and nobody has ended it or is deleting it."""
     outcome = (body.get("status") or {}).get("outcome")
     ended = outcome in [str(one) for one in Outcome if one.terminal]
-    return body["metadata"]["uid"] == uid and not ended
+    return body["metadata"]["uid"] == uid and not ended and not requeststore.is_withdrawn(body)

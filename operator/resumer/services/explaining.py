@@ -57,13 +57,19 @@ class Explainer:
         """Explains a request in the cluster.
 
         Raises:
-            NotFoundError: There is none of this name.
+            NotFoundError: There is none of this name, or it is being deleted.
             InvalidError: It is not what its schema says, or its event is too large.
             ApiError: A read failed.
         """
         body = await self._reader.request(key)
         if body is None:
             raise errors.NotFoundError(f"there is no WorkflowResume {key}", status=404)
+        if requeststore.is_withdrawn(body):
+            raise errors.NotFoundError(
+                f"WorkflowResume {key} is being deleted (metadata.deletionTimestamp): it opens"
+                " nothing any more",
+                status=404,
+            )
         return await self._explain(body, None)
 
     async def written(

@@ -28,6 +28,7 @@ from resumer.api.outcomes import Outcome
 from resumer.core import workflows
 from resumer.core.breaker import Breaker
 from resumer.core.keys import Key
+from resumer.services import requeststore
 from resumer.services.queue import KeyedQueue
 from resumer.services.requeststore import Outline
 from resumer.services.stores import Stores
@@ -94,13 +95,17 @@ class Intake:
 
     def request(self, body: Mapping[str, Any]) -> None:
         """A WorkflowResume was created, changed, or listed."""
+        if requeststore.is_withdrawn(body):
+            metadata = body["metadata"]
+            self.request_gone(Key(metadata.get("namespace", ""), metadata["name"]))
+            return
         key = self._stores.requests.put(body, self._clock.now())
         if key is None:
             return
         self._look(key)
 
     def request_gone(self, key: Key) -> None:
-        """A WorkflowResume was deleted, or has finished and left the watch."""
+        """A WorkflowResume was deleted, is being deleted, or has finished and left the watch."""
         self._stores.requests.remove(key)
         self._queue.forget(key)
         if self._on_gone is not None:

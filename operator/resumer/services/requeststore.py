@@ -145,8 +145,8 @@ class RequestStore:
             now: The time, in case that it is seen for the first time.
 
         Returns:
-            The key to look at; None if this is older than what is known, or finished, and nothing
-            is to be done.
+            The key to look at; None if this is older than what is known, finished or withdrawn, and
+            nothing is to be done.
         """
         metadata = base.ObjectMeta.from_json(body.get("metadata") or {})
         key = Key(metadata.namespace, metadata.name)
@@ -154,6 +154,10 @@ class RequestStore:
             return None
         known = self._outlines.get(key)
         again = known is not None and known.uid == metadata.uid
+        if is_withdrawn(body):
+            if again:
+                self._drop(key)
+            return None
         if known is not None and again:
             if not base.newer(metadata.resource_version, known.version):
                 return None
@@ -246,6 +250,14 @@ def _outline(metadata: base.ObjectMeta, request: WorkflowResume | None, seen: da
         outcome=request.status.outcome if request else None,
         stage=(workflow.stage if workflow else None) or "",
     )
+
+
+def is_withdrawn(body: Mapping[str, Any]) -> bool:
+    """Whether a WorkflowResume is being deleted, which is never taken back.
+
+    It may stay for long: until a finalizer of somebody's is removed, or what it owns is gone.
+    """
+    return bool((body.get("metadata") or {}).get("deletionTimestamp"))
 
 
 def refuse_too_large(request: WorkflowResume) -> None:

@@ -63,6 +63,10 @@ def finished(
     )
 
 
+def read(body: builders.RequestBuilder) -> resume.FinishedResume:
+    return resume.FinishedResume.from_json(body.build())
+
+
 @pytest.mark.parametrize("outcome", ["Resumed", "Rejected"])
 @pytest.mark.parametrize(
     ("ended", "ttl", "due"),
@@ -79,7 +83,7 @@ def finished(
 def test_a_request_is_due_when_its_time_to_live_since_its_end_is_over(
     outcome: str, ended: float, ttl: int, due: bool
 ) -> None:
-    request = finished(outcome=outcome, ended=ended, ttl=ttl).model()
+    request = read(finished(outcome=outcome, ended=ended, ttl=ttl))
     assert cleaning.is_due(request, builders.NOW) is due
 
 
@@ -87,26 +91,26 @@ def test_a_request_is_due_when_its_time_to_live_since_its_end_is_over(
 def test_without_conditions_the_time_to_live_runs_from_the_creation(
     created: float, due: bool
 ) -> None:
-    request = finished().created(created).with_status(conditions=[]).model()
+    request = read(finished().created(created).with_status(conditions=[]))
     assert cleaning.is_due(request, builders.NOW) is due
 
 
 def test_without_any_time_a_request_stays() -> None:
     body = finished().with_status(conditions=[]).build()
     del body["metadata"]["creationTimestamp"]
-    request = resume.WorkflowResume.from_json(body)
+    request = resume.FinishedResume.from_json(body)
     assert not cleaning.is_due(request, builders.NOW)
 
 
 @pytest.mark.parametrize("change", [{"outcome": "Waiting"}, {"outcome": None}])
 def test_what_is_not_decided_is_never_due(change: dict[str, Any]) -> None:
-    assert not cleaning.is_due(finished().with_status(**change).model(), builders.NOW)
+    assert not cleaning.is_due(read(finished().with_status(**change)), builders.NOW)
 
 
 def test_what_is_being_deleted_already_is_not_deleted_again() -> None:
     body = finished().build()
     body["metadata"]["deletionTimestamp"] = builders.at(-1)
-    request = resume.WorkflowResume.from_json(body)
+    request = resume.FinishedResume.from_json(body)
     assert not cleaning.is_due(request, builders.NOW)
 
 
@@ -153,9 +157,34 @@ async def test_what_was_recreated_after_it_was_listed_is_not_deleted() -> None:
     assert scene.api.get(REQUESTS, key("wake"))["metadata"]["uid"] == "another"
 
 
-async def test_what_cannot_be_read_is_left_alone() -> None:
+DAY = 86400
+
+
+@pytest.mark.parametrize(
+    ("ttl", "ended", "left"),
+    [
+        (100, -100, []),
+        (100, -99, ["invalid"]),
+        ("soon", -DAY, []),
+        ("soon", 1 - DAY, ["invalid"]),
+        (-1, 1 - DAY, ["invalid"]),
+    ],
+)
+async def test_what_ended_as_invalid_goes_after_its_time_to_live_or_the_default(
+    ttl: Any, ended: float, left: list[str]
+) -> None:
     scene = Scene()
-    scene.add(finished("bogus").with_spec(correlationData={"taskId": "7"}))
+    invalid = finished("invalid", "Rejected", ended).with_spec(
+        correlationData={"taskId": "7"}, ttlSecondsAfterFinished=ttl
+    )
+    scene.add(invalid)
+    assert await scene.cleaner().sweep() == 1 - len(left)
+    assert scene.names() == left
+
+
+async def test_what_has_a_status_that_cannot_be_read_is_left_alone() -> None:
+    scene = Scene()
+    scene.add(finished("bogus").with_status(outcome="Odd", phase="Failed"))
     scene.add(finished("due"))
     assert await scene.cleaner().sweep() == 1
     assert scene.names() == ["bogus"]

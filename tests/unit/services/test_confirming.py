@@ -37,6 +37,13 @@ def withdraw(world: World) -> None:
     world.api.delete(REQUESTS, key())
 
 
+def withdraw_what_a_finalizer_holds(world: World) -> None:
+    def deleted(body: dict[str, Any]) -> None:
+        body["metadata"].update(finalizers=["example.com/held"], deletionTimestamp=builders.at(0))
+
+    world.api.change(REQUESTS, key(), deleted)
+
+
 def withdraw_and_ask_anew(world: World) -> None:
     withdraw(world)
     anew = builders.a_request("wake").build()
@@ -51,7 +58,10 @@ def end(world: World) -> None:
     world.api.change(REQUESTS, key(), ended)
 
 
-@pytest.mark.parametrize("happened", [withdraw, withdraw_and_ask_anew, end])
+WITHDRAWN = [withdraw, withdraw_what_a_finalizer_holds, withdraw_and_ask_anew]
+
+
+@pytest.mark.parametrize("happened", [*WITHDRAWN, end])
 async def test_what_happened_unseen_to_a_request_is_found_before_the_write(
     world: World, happened: Any
 ) -> None:
@@ -64,13 +74,13 @@ async def test_what_happened_unseen_to_a_request_is_found_before_the_write(
     assert world.faults.made == [READ]
     assert (world.opened(), world.writes()) == ([], 0)
     assert key() not in operator.stores.requests
-    # A list that shows it all the same brings it back.
+    # A list that shows another one of its name brings that.
     operator.list_all()
     await operator.settle()
     assert world.opened() == ([] if happened is not withdraw_and_ask_anew else ["wait"])
 
 
-@pytest.mark.parametrize("happened", [withdraw, withdraw_and_ask_anew])
+@pytest.mark.parametrize("happened", WITHDRAWN)
 async def test_a_request_that_goes_while_workflows_are_read_opens_nothing_more(
     world: World, happened: Any
 ) -> None:
@@ -101,6 +111,19 @@ async def test_a_withdrawn_request_claims_no_probe_of_a_breaker(world: World) ->
     assert await operator.look() is None
 
     assert world.faults.made == [READ]
+
+
+async def test_what_is_withdrawn_while_its_status_is_written_is_not_put_back() -> None:
+    world = World().under(builders.three_stages()).add(builders.a_request())
+    operator = world.start(watching=False)
+    world.faults.on(
+        "requests.write_status", fakes.Fault(before=lambda: withdraw_what_a_finalizer_holds(world))
+    )
+
+    await operator.look()
+
+    assert world.outcome() == (Outcome.WAITING, Reason.WORKFLOW_NOT_FOUND)
+    assert key() not in operator.stores.requests
 
 
 async def test_a_read_that_fails_is_made_again_and_is_no_attempt(world: World) -> None:

@@ -34,10 +34,11 @@ class Scene:
         self.clock = fakes.FakeClock(builders.NOW)
         self.seen: list[tuple[float, str]] = []
         self.stores = Stores(RequestStore(), WorkflowIndex(), PolicyStore(), BreakerStore())
-        queue = KeyedQueue(
+        self.queue = KeyedQueue(
             self.note, workers=1000, clock=self.clock, telemetry=fakes.FakeTelemetry()
         )
-        self.intake = Intake(self.stores, queue, self.clock)
+        self.gone: list[Key] = []
+        self.intake = Intake(self.stores, self.queue, self.clock, self.gone.append)
 
     async def note(self, found: Key) -> None:
         self.seen.append((asyncio.get_running_loop().time(), found.name))
@@ -86,6 +87,22 @@ async def test_a_request_that_is_gone_is_not_looked_at_any_more(world: Scene) ->
     world.intake.request_gone(key("wake"))
     world.intake.workflow(builders.a_workflow().build())
     assert await world.after() == []
+
+
+@scene
+async def test_a_request_that_is_being_deleted_is_gone_however_long_a_finalizer_keeps_it(
+    world: Scene,
+) -> None:
+    body = builders.a_request("wake").build()
+    world.intake.request(body)
+    await world.after()
+    world.queue.add_after(key("wake"), 1)
+    for version in ("300", "301"):
+        body["metadata"].update(deletionTimestamp=builders.at(0), resourceVersion=version)
+        world.intake.request(body)
+        world.intake.workflow(builders.a_workflow(f"play-{version}").build())
+    assert await world.after(5) == []
+    assert world.gone == [key("wake")] * 2
 
 
 @scene

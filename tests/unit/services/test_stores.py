@@ -77,6 +77,29 @@ def test_what_has_an_end_already_is_not_kept() -> None:
     assert len(store) == 0
 
 
+def being_deleted(version: str, uid: str = "uid-of-wake") -> builders.Json:
+    body = request(version, uid)
+    body["metadata"]["deletionTimestamp"] = builders.at(-1)
+    return body
+
+
+def test_a_request_that_is_being_deleted_is_not_taken_in_and_forgotten_if_it_was() -> None:
+    store = RequestStore()
+    assert store.put(being_deleted("200"), NOW) is None
+    assert len(store) == 0
+    store.put(request("200"), NOW)
+    assert store.put(being_deleted("201"), NOW) is None
+    assert len(store) == 0
+
+
+def test_a_request_that_is_being_deleted_leaves_the_one_alone_that_took_its_name() -> None:
+    """The answer to a write of its status may come after the watch has told of the other."""
+    store = RequestStore()
+    store.put(request("210", uid="another"), NOW)
+    assert store.put(being_deleted("205"), NOW) is None
+    assert key() in store
+
+
 def test_a_finished_request_is_not_taken_in_again_by_what_the_watch_still_shows() -> None:
     store = RequestStore()
     store.put(request("200"), NOW)
