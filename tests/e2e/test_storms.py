@@ -18,7 +18,7 @@ import pytest
 
 from resumer.api.outcomes import Reason
 from tests.controlplane import client, launcher
-from tests.e2e.support import faults, process, rig, waiting, written
+from tests.e2e.support import faults, manifests, process, rig, waiting, written
 from tests.e2e.support import home as homes
 from tests.e2e.support.home import Home
 from tests.e2e.support.manifests import Json
@@ -26,6 +26,7 @@ from tests.e2e.support.rig import Rig
 
 MANY = 100
 DOWNTIME = 300
+FLOOD = 30
 USER = "storm"
 LONG = 100.0
 """Seconds for what takes ten: the cores are shared."""
@@ -95,13 +96,14 @@ def numbered(stage: str, count: int) -> Sequence[str]:
     return [f"{stage}-{number:03}" for number in range(count)]
 
 
-def stand(plant: Rig, stage: str, names: Sequence[str]) -> None:
-    """Workflows of a stage, each at its gate."""
+def stand(plant: Rig, stage: str, names: Sequence[str], home: Home | None = None) -> None:
+    """Workflows of a stage, each at its gate; where the operator works, or in another home."""
+    where = home or plant.home
 
     def create(name: str) -> None:
         body = written.standing(name)
         body["metadata"]["labels"] |= {"policy": stage, "current-stage": stage}
-        plant.home.cluster.create(body, plant.home.namespace)
+        where.cluster.create(body, where.namespace)
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         list(pool.map(create, names))
@@ -336,3 +338,35 @@ def test_what_is_new_passes_what_piled_up_while_the_operator_was_down(plant: Rig
     ranks = [order.index(name) for name in new]
     # Nothing that was there first is dropped, and what is new waits for little of it.
     assert max(ranks) < DOWNTIME / 2, ranks
+
+
+def test_a_namespace_with_many_requests_does_not_hold_up_another_one(plant: Rig) -> None:
+    """One worker, and its first write is held until all requests of both namespaces are known."""
+    stage, late = "flood", "flood-late"
+    names = numbered(stage, FLOOD)
+    plant.policy(stage)
+    stand(plant, stage, names)
+    before, hold = plant.options, faults.Hold()
+    plant.stop()
+    try:
+        with homes.new(plant.home.cluster) as other:
+            there = {"name": stage, "eventTypes": [stage]}
+            other.ask(manifests.policy(stage, there, matches={"policy": stage}))
+            stand(plant, stage, [late], other)
+            plant.options = [*before, "--workers", "1", "--namespace", other.namespace]
+            operator = plant.start()
+            with plant.proxy.on("PATCH", rf"/workflows/{stage}-", hold):
+                ask_at_once(plant, stage, names)
+                hold.wait()
+                other.ask(request(plant, stage, late))
+                knows(operator, FLOOD + 1)
+            hold.release()
+            other.resumed(late)
+            each_opened_once(plant, names)
+    finally:
+        hold.release()
+        plant.stop()
+        plant.options = before
+        plant.start()
+    order = [one.path.rpartition("/")[2] for one in plant.writes(rf"{stage}-[^/]+")]
+    assert order.index(late) < 5, "it came after many of the other namespace"

@@ -3,20 +3,20 @@
 As with client-go's workqueue: a key stands in it once, however often it is added; it is never
 worked on twice at the same time; added while it is worked on, it comes again. On top of that a key
 can come at a later time, and the sooner of two times wins; or behind all others, so that what is
-new does not queue up after what there is much of. One pass that raises is isolated: the key comes
-again after a growing wait, the others go on.
+new does not queue up after what there is much of; and the namespaces take turns (see `turns`). One
+pass that raises is isolated: the key comes again after a growing wait, the others go on.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 
 import structlog
 
 from resumer import errors, ports
 from resumer.core.keys import Key
+from resumer.services.turns import Turns
 
 BASE_DELAY = 0.25
 """Seconds before a key that raised comes again, for the first time."""
@@ -53,10 +53,8 @@ class KeyedQueue:
         self._workers = workers
         self._clock = clock
         self._telemetry = telemetry
-        self._ready: deque[Key] = deque()
-        self._waiting: set[Key] = set()
-        """The keys in `_ready`."""
-        self._behind: OrderedDict[Key, None] = OrderedDict()
+        self._ready = Turns()
+        self._behind = Turns()
         """Keys whose turn comes when `_ready` is empty."""
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._again: set[Key] = set()
@@ -77,12 +75,11 @@ class KeyedQueue:
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
-        self._behind.pop(key, None)
+        self._behind.discard(key)
         if key in self._running:
             self._again.add(key)
-        elif key not in self._waiting:
-            self._waiting.add(key)
-            self._ready.append(key)
+        elif key not in self._ready:
+            self._ready.add(key)
             self._dispatch()
 
     def add_behind(self, key: Key) -> None:
@@ -95,8 +92,8 @@ class KeyedQueue:
             timer.cancel()
         if key in self._running:
             self._again.add(key)
-        elif key not in self._waiting:
-            self._behind[key] = None
+        elif key not in self._ready:
+            self._behind.add(key)
             self._dispatch()
 
     def add_after(self, key: Key, seconds: float) -> None:
@@ -104,7 +101,7 @@ class KeyedQueue:
         loop = asyncio.get_running_loop()
         due = loop.time() + max(0.0, seconds)
         timer = self._timers.get(key)
-        if key in self._waiting or (timer is not None and timer.when() <= due):
+        if key in self._ready or (timer is not None and timer.when() <= due):
             return
         if timer is not None:
             timer.cancel()
@@ -117,7 +114,7 @@ class KeyedQueue:
             timer.cancel()
         self._failures.pop(key, None)
         self._again.discard(key)
-        self._behind.pop(key, None)
+        self._behind.discard(key)
 
     async def drain(self, seconds: float) -> bool:
         """Starts no more keys, waits for the running ones and cancels what is not done in time.
@@ -146,7 +143,6 @@ class KeyedQueue:
             and len(self._running) < self._workers
         ):
             key = self._next()
-            self._waiting.discard(key)
             self._running[key] = asyncio.get_running_loop().create_task(
                 self._run(key), name=f"reconcile {key}"
             )
@@ -156,8 +152,8 @@ class KeyedQueue:
     def _next(self) -> Key:
         self._turns += 1
         if self._behind and (not self._ready or self._turns % _EACH == 0):
-            return self._behind.popitem(last=False)[0]
-        return self._ready.popleft()
+            return self._behind.take()
+        return self._ready.take()
 
     async def _run(self, key: Key) -> None:
         began = self._clock.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import time
 from collections.abc import Awaitable, Callable
 
@@ -121,6 +122,70 @@ def test_a_key_added_behind_while_it_runs_comes_again_and_one_forgotten_does_not
         queue.forget(C)
         await asyncio.sleep(5)
         assert log.seen == [(0, A), (0, B), (1, A)]
+
+    virtual.run(main())
+
+
+MANY = 10_000
+
+
+def crowded(queue: KeyedQueue, put: Callable[[Key], None], others: int) -> list[Key]:
+    """Very many keys of one namespace, and then one each of some others."""
+    for number in range(MANY):
+        put(Key("crowd", str(number)))
+    late = [Key(f"team-{number}", "late") for number in range(others)]
+    for key in late:
+        put(key)
+    queue.start()
+    return late
+
+
+@pytest.mark.parametrize(("workers", "others"), [(1, 1), (1, 5), (4, 1), (4, 5)])
+@pytest.mark.parametrize("put", ["add", "add_behind"])
+def test_ten_thousand_keys_of_a_namespace_go_before_another_one_s_key_once_for_each_worker(
+    put: str, workers: int, others: int
+) -> None:
+    async def main() -> None:
+        log = Log(took=1.0)
+        queue, _ = make(log, workers=workers)
+        late = crowded(queue, getattr(queue, put), others)
+        await asyncio.sleep(0.5 + math.ceil((1 + others) / workers))
+        order = [key for _, key in log.seen]
+        assert [key for key in order if key in late] == late
+        # The crowd's turn comes first and, where a worker is left, after each round of all.
+        assert order.index(late[-1]) == others
+        await queue.drain(0.0)
+
+    virtual.run(main())
+
+
+def test_a_key_that_comes_while_ten_thousand_of_another_namespace_wait_is_next_but_one() -> None:
+    async def main() -> None:
+        log = Log(took=1.0)
+        queue, telemetry = make(log, workers=1)
+        crowded(queue, queue.add, 0)
+        await asyncio.sleep(100.5)
+        queue.add_after(B, 10)
+        queue.add(A)
+        assert telemetry.depth == (MANY - 100, 1, 1)
+        await asyncio.sleep(20)
+        assert log.times(A) == [102]
+        assert log.times(B) == [112]
+        await queue.drain(0.0)
+
+    virtual.run(main())
+
+
+def test_all_of_ten_thousand_keys_come_once_and_in_their_order() -> None:
+    async def main() -> None:
+        log = Log()
+        queue, _ = make(log, workers=16)
+        late = crowded(queue, queue.add, 3)
+        await asyncio.sleep(1)
+        order = [key for _, key in log.seen]
+        assert len(order) == len(set(order)) == MANY + len(late)
+        names = [int(key.name) for key in order if key.namespace == "crowd"]
+        assert names == sorted(names)
 
     virtual.run(main())
 
@@ -333,7 +398,8 @@ def test_draining_an_idle_queue_takes_no_time() -> None:
     virtual.run(main())
 
 
-KEYS = strategies.sampled_from([A, B, C, D])
+E, F = (Key("others", name) for name in "ef")
+KEYS = strategies.sampled_from([A, B, C, D, E, F])
 DELAYS = strategies.sampled_from([0.0, 0.5, 1.0, 2.0, 4.0])
 WORKERS = 2
 TICK = time.get_clock_info("monotonic").resolution
@@ -348,6 +414,7 @@ class QueueMachine(stateful.RuleBasedStateMachine):
         self.open: dict[Key, asyncio.Future[float | None]] = {}
         self.queue, _ = make(self.handle, workers=WORKERS)
         self.ready: list[Key] = []
+        self.place: dict[str, int] = {}
         self.running: list[Key] = []
         self.again: set[Key] = set()
         self.due: dict[Key, float] = {}
@@ -380,8 +447,14 @@ class QueueMachine(stateful.RuleBasedStateMachine):
         if key in self.running:
             self.again.add(key)
         elif key not in self.ready:
+            if not any(one.namespace == key.namespace for one in self.ready):
+                self.rank(key)
             self.ready.append(key)
         self.model_dispatch()
+
+    def rank(self, key: Key) -> None:
+        """Its namespace gets the last place of all."""
+        self.place[key.namespace] = max(self.place.values(), default=0) + 1
 
     def model_add_after(self, key: Key, seconds: float) -> None:
         if key not in self.ready:
@@ -389,7 +462,12 @@ class QueueMachine(stateful.RuleBasedStateMachine):
 
     def model_dispatch(self) -> None:
         while self.ready and len(self.running) < WORKERS:
-            self.running.append(self.ready.pop(0))
+            # The first one of a namespace, of those the one that was not served for longest.
+            first = {key.namespace: key for key in reversed(self.ready)}
+            key = min(first.values(), key=lambda one: self.place[one.namespace])
+            self.ready.remove(key)
+            self.running.append(key)
+            self.rank(key)
 
     def model_end(self, key: Key, delay: float | None) -> None:
         self.running.remove(key)
