@@ -312,9 +312,18 @@ def test_a_right_on_one_stage_lets_ask_for_that_one_only(staged: Team) -> None:
     assert "to resume the stage waiting-pr-approved needs the right" in refused
     # What else would come to another stage's gate.
     assert "spec.targetStage: must be given" in sensor.asks(staged.namespace)
-    for further in ({"nodeFieldSelector": "templateName=other"}, {"allGates": True}):
-        refused = sensor.asks(staged.namespace, targetStage="waiting-pr-created", **further)
-        assert "spec.nodeFieldSelector, spec.allGates: not allowed" in refused
+    ways: list[Json] = [
+        {"nodeFieldSelector": "templateName=other"},
+        {"allGates": True},
+        {"policyName": "another"},
+        {"setLabels": {"current-stage": "waiting-pr-approved"}},
+    ]
+    for way in ways:
+        refused = sensor.asks(staged.namespace, targetStage="waiting-pr-created", **way)
+        assert f"spec.{next(iter(way))}" in refused
+        assert "not allowed to whoever may create" in refused
+    neither: Json = {"allGates": False, "setLabels": {}}
+    assert not sensor.asks(staged.namespace, targetStage="waiting-pr-created", **neither)
 
 
 def test_a_right_on_all_stages_lets_ask_for_any(staged: Team) -> None:
@@ -322,5 +331,11 @@ def test_a_right_on_all_stages_lets_ask_for_any(staged: Team) -> None:
         staged.namespace, {"resources": ["workflowresumes/stage"], "verbs": ["create"]}
     )
     settled(sensor, staged.namespace)
-    for spec in ({"targetStage": "waiting-pr-approved"}, {"allGates": True}):
+    specs: list[Json] = [
+        {"targetStage": "waiting-pr-approved"},
+        {"allGates": True},
+        {"policyName": "another"},
+        {"setLabels": {"current-stage": "waiting-pr-approved"}},
+    ]
+    for spec in specs:
         assert not sensor.asks(staged.namespace, **spec)
