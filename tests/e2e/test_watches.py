@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from resumer.adapters import kube
-from resumer.api.outcomes import Reason
+from resumer.api import constants
+from resumer.api.outcomes import Outcome, Reason
 from tests.controlplane import client, launcher
 from tests.controlplane.plugin import KubeconfigFor
 from tests.e2e.support import faults, manifests, process, rig, waiting
@@ -27,6 +28,8 @@ STALE = 10
 """Seconds, the least that is allowed."""
 STAGE = "watched"
 OF_REQUESTS = "/workflowresumes$"
+RESTRICTED = "restricted-operator"
+"""The user that has only what a RoleBinding gives."""
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +257,30 @@ def found_gone(plant: Rig, name: str) -> None:
     )
 
 
-@pytest.fixture
+ALL_RIGHTS = [
+    {"apiGroups": ["argoproj.io"], "resources": ["*"], "verbs": ["*"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
+]
+ONLY_READS_WORKFLOWS = [
+    {"apiGroups": ["argoproj.io"], "resources": ["workflows"], "verbs": ["get", "list", "watch"]},
+    {
+        "apiGroups": ["argoproj.io"],
+        "resources": [
+            f"{plural}{part}"
+            for plural in (
+                constants.RESUME_PLURAL,
+                constants.POLICY_PLURAL,
+                constants.BREAKER_PLURAL,
+            )
+            for part in ("", "/status")
+        ],
+        "verbs": ["*"],
+    },
+    ALL_RIGHTS[1],
+]
+
+
+@pytest.fixture(scope="module")
 def restricted(
     home: Home, kubeconfig_for: KubeconfigFor, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Rig]:
@@ -262,14 +288,10 @@ def restricted(
     name = f"{home.namespace}-restricted"
     home.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     own = Home(home.cluster, name)
-    rules = [
-        {"apiGroups": ["argoproj.io"], "resources": ["*"], "verbs": ["*"]},
-        {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
-    ]
-    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": rules}
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": ALL_RIGHTS}
     home.cluster.create({**role, "metadata": {"name": "operator"}}, name)
     home.cluster.create(binding(), name)
-    upstream = kubeconfig_for("restricted-operator", [])
+    upstream = kubeconfig_for(RESTRICTED, [])
     with rig.running(own, tmp_path_factory.mktemp("restricted"), upstream=upstream) as started:
         started.policy(STAGE)
         yield started
@@ -283,7 +305,7 @@ def binding() -> dict[str, Any]:
         "kind": "RoleBinding",
         "metadata": {"name": "operator"},
         "roleRef": {"apiGroup": group, "kind": "Role", "name": "operator"},
-        "subjects": [{"apiGroup": group, "kind": "User", "name": "restricted-operator"}],
+        "subjects": [{"apiGroup": group, "kind": "User", "name": RESTRICTED}],
     }
 
 
@@ -300,6 +322,48 @@ def test_rights_that_are_taken_away_and_given_back_are_used_again(restricted: Ri
     home.cluster.create(binding(), home.namespace)
     restricted.resumed_once(second)
     assert operator.alive
+
+
+def may_patch_workflows(user: client.Cluster, namespace: str) -> bool:
+    asked = {"verb": "patch", "group": "argoproj.io", "resource": "workflows"}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {**asked, "namespace": namespace}},
+    }
+    at = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    return bool(user.request("POST", at, body=review)["status"]["allowed"])
+
+
+def test_who_asks_while_the_right_to_patch_workflows_is_missing_has_to_ask_again(
+    restricted: Rig, kubeconfig_for: KubeconfigFor
+) -> None:
+    """A refusal is for good, for nobody knows whether the right was taken away on purpose."""
+    home = restricted.home
+    (name,) = restricted.at_gates(STAGE, 1, "forbidden")
+    with contextlib.closing(client.Cluster(kubeconfig_for(RESTRICTED, []))) as user:
+
+        def give(rules: Sequence[dict[str, Any]], allowed: bool) -> None:
+            home.cluster.patch("Role", "operator", home.namespace, {"rules": rules})
+            # The API server takes it in a moment after it was written.
+            waiting.eventually(
+                lambda: may_patch_workflows(user, home.namespace) is allowed,
+                lambda: f"the right is not {allowed}",
+            )
+
+        give(ONLY_READS_WORKFLOWS, False)
+        try:
+            home.ask(restricted.request(name, STAGE))
+            status = restricted.came_to(name, Reason.FORBIDDEN)
+            assert status["outcome"] == Outcome.FAILED
+            restricted.untouched(name)
+        finally:
+            give(ALL_RIGHTS, True)
+    again = f"{name}-again"
+    home.ask(restricted.request(again, STAGE, task=name))
+    restricted.came_to(again, Reason.GATE_OPENED)
+    restricted.opened_once(name, again)
+    assert home.came_to(name, Reason.FORBIDDEN) == status
 
 
 @pytest.mark.timeout(240)
