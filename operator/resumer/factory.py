@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import platform
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -251,7 +252,9 @@ def _watches(
     def watch(
         plural: str, namespace: str, params: Mapping[str, str], listener: Listener
     ) -> ListWatch:
-        return ListWatch(client, plural, namespace, params, clock, listener)
+        on_try = functools.partial(connection.watches.tried, plural, namespace)
+        told = dataclasses.replace(listener, on_try=on_try)
+        return ListWatch(client, plural, namespace, params, clock, told)
 
     of_workflows = Listener(intake.workflow, intake.workflow_gone, intake.workflow_listed)
     of_requests = Listener(intake.request, intake.request_gone)

@@ -137,10 +137,12 @@ class Settings:
     """
 
     stale_seconds: float = 180.0
-    """Seconds of silence, 10 to 3600, after which a watch counts as dead and ``/healthz`` fails.
+    """Seconds, 10 to 3600, after which ``/healthz`` fails if nothing came on a watch and nothing
+    was tried for it.
 
-    The API server sends a bookmark each minute, and a stream that brings none for 70 seconds is
-    opened anew: twice that has failed by then.
+    The API server sends a bookmark each minute, a stream that brings none for 70 seconds is opened
+    anew, and while that fails, or the kinds are missing, it is tried every few seconds: a watch
+    that does nothing for so long hangs.
     """
 
     leader_elect: bool = False

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+import socket
 from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from resumer.adapters import watches
+from resumer.adapters import kube, watches
 from tests.contract import faulty_server
 
 ALL = "/apis/argoproj.io/v1alpha1/workflows"
@@ -140,6 +141,72 @@ async def test_what_is_no_accepted_watch_does_not_count(
 
     assert activity.ages(10.0)["workflows"] == 10.0
     assert ("workflows", "") in activity.missing()
+
+
+@pytest.mark.parametrize("status", [403, 404, 429, 500, 503])
+async def test_a_watch_that_is_refused_was_tried_and_brings_no_news(
+    server: faulty_server.FaultyServer,
+    activity: watches.WatchActivity,
+    session: aiohttp.ClientSession,
+    status: int,
+) -> None:
+    server.plan(faulty_server.answer(status, b"{}"))
+    async with session.get(f"{server.url}{ALL}?watch=true") as refused:
+        assert refused.status == status
+    assert activity.idle(200.0) == {"workflows": 0.0, "workflowresumes": 200.0}
+    assert activity.ages(210.0) == {"workflows": 210.0, "workflowresumes": 210.0}
+    assert activity.idle(220.0)["workflows"] == 20.0, "one try does not count for ever"
+
+
+async def test_a_watch_that_gets_no_answer_was_tried(
+    server: faulty_server.FaultyServer,
+    activity: watches.WatchActivity,
+    session: aiohttp.ClientSession,
+) -> None:
+    server.plan(faulty_server.reset)
+    with pytest.raises(aiohttp.ClientError):
+        await session.get(f"{server.url}{ALL}?watch=true")
+    assert activity.idle(200.0)["workflows"] == 0.0
+
+    server.plan(faulty_server.silence)
+    known = len(server.received)
+    asked = asyncio.create_task(session.get(f"{server.url}{ALL}?watch=true"))
+    await until(lambda: len(server.received) > known, lambda: server.received)
+    assert activity.idle(400.0)["workflows"] == 200.0, "it has not ended"
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    assert activity.idle(400.0)["workflows"] == 0.0
+
+    with socket.socket() as bound:  # and not listening, so that it refuses
+        bound.bind(("127.0.0.1", 0))
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await session.get(f"http://127.0.0.1:{bound.getsockname()[1]}{ALL}?watch=true")
+    assert activity.idle(600.0)["workflows"] == 0.0
+
+
+async def test_an_open_stream_that_is_silent_is_idle(
+    server: faulty_server.FaultyServer,
+    streams: Streams,
+    activity: watches.WatchActivity,
+    session: aiohttp.ClientSession,
+) -> None:
+    async with session.get(f"{server.url}{ALL}?watch=true"):
+        assert activity.idle(10.0)["workflows"] == 0.0
+        assert activity.idle(210.0)["workflows"] == 200.0
+        streams.of(ALL).put_nowait(b'{"type":"BOOKMARK"}\n')
+        await until(lambda: activity.idle(220.0)["workflows"] == 0.0, lambda: activity.idle(220.0))
+        streams.of(ALL).put_nowait(None)
+
+
+async def test_a_call_of_another_client_is_no_try(
+    server: faulty_server.FaultyServer, activity: watches.WatchActivity, tmp_path: pathlib.Path
+) -> None:
+    config = tmp_path / "kubeconfig"
+    config.write_text(server.kubeconfig())
+    server.plan(faulty_server.answer(200, b"{}"))
+    async with faulty_server.connected(str(config), activity=activity) as link:
+        await link.client(timeout=5.0, max_connections=1).get(kube.Path(ALL))
+    assert activity.idle(200.0)["workflows"] == 200.0
 
 
 async def test_logging_in_again_and_again_gets_slower(

@@ -92,7 +92,7 @@ class Connection:
             may_write: Asked before each call that writes; what it refuses is not sent.
             turns: Gives each call its turn; None: nothing waits.
         """
-        session = self._session(max_connections, aiohttp.ClientResponse)
+        session = self._session(max_connections)
         return kube.KubeClient(
             session, self.server, timeout=timeout, may_write=may_write, turns=turns
         )
@@ -107,7 +107,7 @@ class Connection:
             streams: How many streams will stay open.
             turns: Gives each call its turn, also those that open a stream; None: nothing waits.
         """
-        session = self._session(streams + 1, self.watches.response_class)
+        session = self._watching(streams + 1)
         return kube.KubeClient(session, self.server, timeout=timeout, turns=turns)
 
     async def watch_session(self, *, streams: int) -> aiohttp.ClientSession:
@@ -127,7 +127,7 @@ class Connection:
             self._login_pause = min(max(_LOGIN_PAUSE, doubled), _LOGIN_PAUSE_LIMIT)
             await asyncio.sleep(self._login_pause)
         self._logged_in = self._clock.monotonic()
-        return self._session(streams + 8, self.watches.response_class)
+        return self._watching(streams + 8)
 
     async def close(self) -> None:
         """Closes all sessions, once nothing calls any more.
@@ -139,8 +139,16 @@ class Connection:
             await session.close()
         self._sessions.clear()
 
+    def _watching(self, max_connections: int) -> aiohttp.ClientSession:
+        return self._session(
+            max_connections, self.watches.response_class, (self.watches.note_tries,)
+        )
+
     def _session(
-        self, max_connections: int, response_class: type[aiohttp.ClientResponse]
+        self,
+        max_connections: int,
+        response_class: type[aiohttp.ClientResponse] = aiohttp.ClientResponse,
+        further: tuple[aiohttp.ClientMiddlewareType, ...] = (),
     ) -> aiohttp.ClientSession:
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=max_connections, ssl=self._access.tls()),
@@ -151,7 +159,7 @@ class Connection:
                 # both sides more than it saves.
                 "Accept-Encoding": "identity",
             },
-            middlewares=self._middlewares,
+            middlewares=(*self._middlewares, *further),
             trace_configs=self._hooks,
             proxy=self._access.proxy,
             response_class=response_class,

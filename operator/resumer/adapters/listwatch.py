@@ -57,6 +57,8 @@ class Listener:
     on_listed: Callable[[ports.Body], bool] | None = None
     """Called with the metadata of each object listed; returns whether `on_object` shall be called
     for it, too. None: lists give whole objects to `on_object`."""
+    on_try: Callable[[], None] = lambda: None
+    """Called when it begins to list or to watch, again and again while that fails."""
 
 
 class ListWatch:
@@ -121,6 +123,7 @@ class ListWatch:
     async def _follow(self) -> None:
         version: str | None = None
         while True:
+            self._listener.on_try()
             try:
                 if version is None:
                     version = await self._list()

@@ -220,8 +220,9 @@ def run(  # noqa: PLR0913 - one argument per option is how typer reads them
             _PROBES,
             "stale_seconds",
             "SECONDS",
-            "/healthz fails once a watch has been silent for so long, 10 to 3600. The API server "
-            "says something every minute.",
+            "/healthz fails once nothing has come on a watch and nothing was tried for it for so "
+            "long, 10 to 3600. The API server says something every minute; while it is away, its "
+            "answer is asked for every few seconds.",
         ),
     ] = _DEFAULTS.stale_seconds,
     workers: Annotated[

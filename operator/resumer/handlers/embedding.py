@@ -18,7 +18,7 @@ from typing import Any
 import kopf
 
 from resumer.adapters.connection import Connection
-from resumer.factory import Services
+from resumer.factory import LIST_TIMEOUT, Services
 from resumer.handlers import watching
 from resumer.settings import Settings
 
@@ -86,6 +86,8 @@ def kopf_settings() -> kopf.OperatorSettings:
     chosen.queueing.idle_timeout = 0.5
     chosen.peering.standalone = True
     chosen.networking.error_backoffs = _Pauses()
+    # Of lists. kopf's own five minutes of a try that hangs are more than health allows.
+    chosen.networking.request_timeout = LIST_TIMEOUT
     return chosen
 
 

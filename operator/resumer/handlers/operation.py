@@ -83,7 +83,7 @@ async def _operate(settings: Settings) -> int:
                 server=connection.server,
                 namespaces=settings.namespaces,
             )
-            if not await _kinds_are_served(services, stop):
+            if not await _kinds_are_served(services, activity, stop):
                 return 0
             return await _work(settings, connection, services, stop, ready)
     finally:
@@ -92,7 +92,9 @@ async def _operate(settings: Settings) -> int:
         await traces.close(_LAST_TRACES)
 
 
-async def _kinds_are_served(services: factory.Services, stop: asyncio.Event) -> bool:
+async def _kinds_are_served(
+    services: factory.Services, activity: WatchActivity, stop: asyncio.Event
+) -> bool:
     """Waits until all watched kinds are installed; False if told to stop before."""
     told: str = ""
     while not stop.is_set():
@@ -101,6 +103,7 @@ async def _kinds_are_served(services: factory.Services, stop: asyncio.Event) -> 
             problem = f"not installed: {', '.join(sorted(awaited))}" if awaited else ""
         except errors.ApiError as error:
             problem = str(error)
+        activity.awaited()
         if not problem:
             return True
         if problem != told:
@@ -224,7 +227,7 @@ async def _server(
         return
     server = Server(
         registry=metrics.registry,
-        healthy=lambda: health.fresh(activity.ages(clock.monotonic()), settings.stale_seconds),
+        healthy=lambda: health.alive(activity.idle(clock.monotonic()), settings.stale_seconds),
         ready=lambda: [
             *health.complete({"workflows and requests": ready.is_set()}),
             health.leadership(elector.usable, elector.describe())

@@ -1,9 +1,10 @@
-"""Whether the operator still hears what happens, and whether it has heard everything once.
+"""Whether the operator still listens for what happens, and whether it has heard everything once.
 
 An operator whose watch has died looks well and does nothing. So the web server
-(`resumer.telemetry.server`) asks for checks, made here from what is known of the watches: silent
-for too long means not healthy, first list not yet complete means not ready. Health says nothing
-about how the API server answers our requests: restarting would not mend those.
+(`resumer.telemetry.server`) asks for checks, made here from what is known of the watches: a watch
+for which nothing comes and nothing is tried any more means not healthy, first list not yet complete
+means not ready. Health says nothing about how the API server answers, nor whether it does:
+restarting would not mend that.
 """
 
 from __future__ import annotations
@@ -30,20 +31,21 @@ Probe = Callable[[], Sequence[Check]]
 """Asked at each request for a health page; quick, and it does not fail."""
 
 
-def fresh(ages: Mapping[str, float], limit: float) -> list[Check]:
-    """One check for each watched resource: whether it was heard of recently enough.
+def alive(idle: Mapping[str, float], limit: float) -> list[Check]:
+    """One check for each watched resource: whether its watches do something.
 
     Args:
-        ages: For each resource, the seconds since its most silent watch was last heard of.
-        limit: The seconds of silence that are allowed.
+        idle: For each resource, the seconds since its idlest watch last brought a byte, or a try of
+            it ended.
+        limit: The seconds that are allowed.
     """
     return [
         Check(
             name=f"watch of {resource}",
-            ok=age <= limit,
-            message=f"last heard of {age:.0f} s ago, {limit:g} s are allowed",
+            ok=seconds <= limit,
+            message=f"last heard of or tried {seconds:.0f} s ago, {limit:g} s are allowed",
         )
-        for resource, age in ages.items()
+        for resource, seconds in idle.items()
     ]
 
 

@@ -23,7 +23,7 @@ from resumer.telemetry import health
 
 _INDEX = """Resumer {version}
 /metrics  Prometheus metrics
-/healthz  200 while every watch is heard of, else 503; the body says which is silent
+/healthz  200 while every watch is heard of or tried, else 503; the body says which is not
 /readyz   200 once everything that existed at the start is known, else 503
 """
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}

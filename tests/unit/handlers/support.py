@@ -31,6 +31,9 @@ class FakeActivity:
     def missing(self) -> frozenset[tuple[str, str]]:
         return frozenset(self.absent)
 
+    def awaited(self) -> None:
+        pass
+
 
 def services(
     operator: Operator,

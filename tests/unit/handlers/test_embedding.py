@@ -10,6 +10,7 @@ import pytest
 
 from resumer.api import constants
 from resumer.handlers import embedding
+from resumer.settings import Settings
 from tests import builders
 
 RESUMES = (constants.GROUP, constants.RESUME_PLURAL)
@@ -39,6 +40,12 @@ def test_what_kopf_does_beyond_watching_is_off() -> None:
     assert settings.peering.standalone
     assert not settings.posting.enabled
     assert settings.persistence.consistency_timeout == 0
+
+
+def test_a_call_of_kopf_ends_before_health_takes_its_watch_for_dead() -> None:
+    timeout = embedding.kopf_settings().networking.request_timeout
+    assert timeout is not None
+    assert timeout < Settings().stale_seconds / 2
 
 
 def test_the_pauses_of_a_broken_watch_grow_to_a_bound_never_end_and_begin_anew() -> None:

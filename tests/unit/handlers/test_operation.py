@@ -45,7 +45,10 @@ def test_the_kinds_are_waited_for_through_outages_and_late_installations() -> No
             ALL,
         )
         services = support.services(World().start(), client=client)
-        assert await operation._kinds_are_served(services, asyncio.Event())
+        activity = support.FakeActivity()
+        assert await operation._kinds_are_served(
+            services, cast(WatchActivity, activity), asyncio.Event()
+        )
         assert client.calls == 4
         assert asyncio.get_running_loop().time() == 3.0
 
@@ -57,8 +60,24 @@ def test_told_to_stop_while_the_kinds_are_missing_it_stops() -> None:
         stop = asyncio.Event()
         services = support.services(World().start(), client=Discovery([]))
         asyncio.get_running_loop().call_later(10.5, stop.set)
-        assert not await operation._kinds_are_served(services, stop)
+        activity = cast(WatchActivity, support.FakeActivity())
+        assert not await operation._kinds_are_served(services, activity, stop)
         assert asyncio.get_running_loop().time() == 10.5
+
+    virtual.run(main())
+
+
+def test_while_the_kinds_are_missing_for_an_hour_it_is_alive_and_hears_nothing() -> None:
+    async def main() -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        activity = WatchActivity(watching.WATCHED, namespaces=(), now=loop.time())
+        services = support.services(World().start(), client=Discovery([]))
+        loop.call_later(3600, stop.set)
+        waiting = asyncio.create_task(operation._kinds_are_served(services, activity, stop))
+        while not waiting.done():
+            await asyncio.wait({waiting}, timeout=20)
+            assert max(activity.idle(loop.time()).values()) == 0.0
+        assert set(activity.ages(loop.time()).values()) == {3600.0}
 
     virtual.run(main())
 

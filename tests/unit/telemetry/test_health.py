@@ -1,21 +1,21 @@
-"""Health: a watch that went silent is found, and readiness waits for every first list."""
+"""Health: a watch that does nothing is found, and readiness waits for every first list."""
 
 from __future__ import annotations
 
 from resumer.telemetry import health
 
 
-def test_a_watch_is_fresh_up_to_the_limit_and_stale_beyond() -> None:
-    checks = health.fresh({"workflows": 180.0, "workflowresumes": 180.1}, limit=180)
+def test_a_watch_is_alive_up_to_the_limit_and_not_beyond() -> None:
+    checks = health.alive({"workflows": 180.0, "workflowresumes": 180.1}, limit=180)
     assert [check.ok for check in checks] == [True, False]
 
 
-def test_a_stale_watch_is_named_with_its_silence_and_what_is_allowed() -> None:
-    assert health.fresh({"workflows": 200.4}, limit=180) == [
+def test_a_watch_that_does_nothing_is_named_with_since_when_and_what_is_allowed() -> None:
+    assert health.alive({"workflows": 200.4}, limit=180) == [
         health.Check(
             name="watch of workflows",
             ok=False,
-            message="last heard of 200 s ago, 180 s are allowed",
+            message="last heard of or tried 200 s ago, 180 s are allowed",
         )
     ]
 
@@ -29,7 +29,7 @@ def test_ready_means_every_first_list_is_complete() -> None:
 
 
 def test_before_any_watch_it_is_healthy_and_not_ready() -> None:
-    assert health.fresh({}, limit=180) == []
+    assert health.alive({}, limit=180) == []
     (check,) = health.complete({})
     assert not check.ok
     assert check.message == "not started yet"

@@ -38,7 +38,7 @@ async def serve(watched: Watched) -> AsyncIterator[Serve]:
     async def start(host: str = "127.0.0.1", port: int = 0) -> server.Server:
         served = server.Server(
             registry=metrics.Metrics(lambda: watched.ages).registry,
-            healthy=lambda: health.fresh(watched.ages, 180),
+            healthy=lambda: health.alive(watched.ages, 180),
             ready=lambda: health.complete(watched.lists),
             host=host,
             port=port,
@@ -74,7 +74,7 @@ async def test_metrics_are_served_as_prometheus_reads_them(
         assert (await answer.text()).endswith("# EOF\n")
 
 
-async def test_healthz_says_which_watch_is_silent_and_for_how_long(
+async def test_healthz_says_which_watch_does_nothing_and_for_how_long(
     serve: Serve, client: aiohttp.ClientSession, watched: Watched
 ) -> None:
     watched.ages["workflows"] = 1.0
@@ -93,7 +93,7 @@ async def test_healthz_says_which_watch_is_silent_and_for_how_long(
                 {
                     "name": "watch of workflows",
                     "ok": False,
-                    "message": "last heard of 200 s ago, 180 s are allowed",
+                    "message": "last heard of or tried 200 s ago, 180 s are allowed",
                 }
             ],
         }
