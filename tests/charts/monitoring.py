@@ -19,13 +19,30 @@ from tests.charts.charts import Json
 JOB = "resumer"
 """The job of the operator's pods in Prometheus: what the release calls its Service."""
 
+NAMESPACE = charts.NAMESPACE
+"""Where that release is."""
+
+_PROMETHEUS = charts.ROOT / "deploy" / "prometheus"
+
 _HEAD = (
     "# Written by `make chart` from the templates of charts/workflow-resumer: change it there.\n"
 )
 
+_FOR_ALL = """\
+# The chart's alerts are about the pods of one namespace, these about those of each: kustomize
+# cannot write a namespace into a query.
+"""
+
 _FOR_RULE_FILES = (
     "# For `rule_files` of a Prometheus that scrapes the operator as the job resumer.\n"
 )
+
+_DOWN = (
+    'count by (namespace) (count_over_time(up{job="resumer"}[1d]))'
+    ' unless count by (namespace) (up{job="resumer"} == 1)'
+    ' or on () absent(up{job="resumer"} == 1)'
+)
+"""A namespace counts for a day after Prometheus last had a target in it."""
 
 
 @functools.cache
@@ -49,9 +66,15 @@ def alerts() -> dict[str, Json]:
     return {rule["alert"]: rule for group in groups() for rule in group["rules"]}
 
 
-def write_rules(file: pathlib.Path) -> pathlib.Path:
-    """Writes the alerts as Prometheus itself reads them."""
-    file.write_text(yaml.safe_dump({"groups": groups()}))
+def groups_of_all() -> list[Json]:
+    """The groups of rules for those who do not use Helm."""
+    found: list[Json] = yaml.safe_load((_PROMETHEUS / "alerts.yaml").read_text())["groups"]
+    return found
+
+
+def write_rules(file: pathlib.Path, groups: list[Json]) -> pathlib.Path:
+    """Writes alerts as Prometheus itself reads them."""
+    file.write_text(yaml.safe_dump({"groups": groups}))
     return file
 
 
@@ -66,13 +89,27 @@ def written() -> Mapping[pathlib.Path, str]:
     rule, monitor = (charts.only(made, kind) for kind in ("PrometheusRule", "ServiceMonitor"))
     # Without it, a ServiceMonitor means the namespace that it is in, whichever that is.
     del monitor["spec"]["namespaceSelector"]
+    rule = {**rule, "spec": {"groups": [_of_all(group) for group in rule["spec"]["groups"]]}}
     component = charts.ROOT / "deploy" / "components" / "monitoring"
     return {
-        component / "prometheusrule.yaml": _text(_HEAD, _bare(rule)),
+        component / "prometheusrule.yaml": _text(_HEAD + _FOR_ALL, _bare(rule)),
         component / "servicemonitor.yaml": _text(_HEAD, _bare(monitor)),
-        charts.ROOT / "deploy" / "prometheus" / "alerts.yaml": _text(
-            _HEAD + _FOR_RULE_FILES, rule["spec"]
-        ),
+        _PROMETHEUS / "alerts.yaml": _text(_HEAD + _FOR_ALL + _FOR_RULE_FILES, rule["spec"]),
+    }
+
+
+def _of_all(group: Json) -> Json:
+    """A group of rules of one namespace, for all namespaces."""
+    return {**group, "rules": [_of_any(rule) for rule in group["rules"]]}
+
+
+def _of_any(rule: Json) -> Json:
+    expression = rule["expr"].replace(', namespace="resumer"', "")
+    labels = {name: value for name, value in rule["labels"].items() if name != "namespace"}
+    return {
+        **rule,
+        "expr": _DOWN if rule["alert"] == "ResumerDown" else expression,
+        "labels": labels,
     }
 
 

@@ -12,6 +12,7 @@ import pytest
 from resumer.api import breaker, outcomes
 from resumer.telemetry import catalog
 from tests.charts import charts, monitoring
+from tests.charts.charts import Json
 
 _ADDED = {"job", "namespace", "pod", "instance"}
 """Labels that Prometheus puts on all that it gets from a target."""
@@ -24,7 +25,13 @@ _NOT_OURS = {
 }
 """Of Prometheus itself, and of its client's usual metrics of a process."""
 
-_GRAFANA = {"job": "resumer", "stage": ".*", "__rate_interval": "5m", "__range": "6h"}
+_GRAFANA = {
+    "job": "resumer",
+    "namespace": ".*",
+    "stage": ".*",
+    "__rate_interval": "5m",
+    "__range": "6h",
+}
 """What Grafana might put for the variables."""
 
 _AGES = ("0-1m", "1m-5m", "5m-15m", "15m-1h", "1h-6h", "6h-1d", "over-1d")
@@ -64,11 +71,18 @@ def expressions() -> Iterator[tuple[str, str]]:
     """All queries, with where they stand."""
     for name, alert in monitoring.alerts().items():
         yield name, alert["expr"]
+    for alert in rules_of_all():
+        yield alert["alert"], alert["expr"]
     for panel in monitoring.panels():
         for _, query in monitoring.queries(panel, _GRAFANA):
             yield panel["title"], query
     for one in monitoring.dashboard()["annotations"]["list"]:
         yield one["name"], monitoring.filled(one["expr"], _GRAFANA)
+
+
+def rules_of_all() -> list[Json]:
+    """The alerts for those who do not use Helm."""
+    return [rule for group in monitoring.groups_of_all() for rule in group["rules"]]
 
 
 def parts(expression: Any) -> Iterator[Any]:
@@ -171,10 +185,42 @@ def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
         assert notes["description"].endswith(".")
 
 
+def matched(expression: str) -> Iterator[dict[str, str]]:
+    """What each selector of an expression wants labels to be equal to."""
+    for selector in selectors(promql_parser.parse(expression)):
+        yield {
+            matcher.name: matcher.value
+            for matcher in selector.matchers.matchers
+            if matcher.op == promql_parser.MatchOp.Equal
+        }
+
+
 def test_the_alerts_look_at_the_pods_of_their_release_only() -> None:
-    for alert in monitoring.alerts().values():
-        for selector in selectors(promql_parser.parse(alert["expr"])):
-            assert 'job="resumer"' in str(selector)
+    wide = {"prometheusRule": {"enabled": True, "renderMode": "alwaysRender", "namespace": "seen"}}
+    made = charts.render(wide, release="gates", namespace="team-a")
+    (group,) = charts.only(made, "PrometheusRule")["spec"]["groups"]
+    for alert in group["rules"]:
+        found = list(matched(alert["expr"]))
+        assert found
+        for labels in found:
+            assert labels["job"] == "gates-workflow-resumer", alert["alert"]
+            assert labels["namespace"] == "team-a", alert["alert"]
+
+
+def test_the_alerts_without_helm_look_at_all_namespaces_and_tell_which_one_it_is() -> None:
+    assert {rule["alert"] for rule in rules_of_all()} == set(monitoring.alerts())
+    for rule in rules_of_all():
+        assert all(
+            labels["job"] == "resumer" and "namespace" not in labels
+            for labels in matched(rule["expr"])
+        )
+        told = [
+            one
+            for one in parts(promql_parser.parse(rule["expr"]))
+            if isinstance(one, promql_parser.AggregateExpr)
+        ]
+        assert told, rule["alert"]
+        assert all("namespace" in one.modifier.labels for one in told), rule["alert"]
 
 
 def test_the_runbooks_can_be_somewhere_else() -> None:
@@ -192,6 +238,7 @@ def test_the_dashboard_works_with_any_data_source_and_any_release() -> None:
     assert {one["name"] for one in found["templating"]["list"]} == {
         "datasource",
         "job",
+        "namespace",
         "stage",
     }
     for one in found["annotations"]["list"]:
@@ -199,7 +246,8 @@ def test_the_dashboard_works_with_any_data_source_and_any_release() -> None:
     for panel in monitoring.panels():
         for target in panel["targets"]:
             assert target["datasource"]["uid"] == "${datasource}"
-            assert 'job=~"$job"' in target["expr"]
+            of_the_release = 'job=~"$job", namespace=~"$namespace"'
+            assert target["expr"].count("job=~") == target["expr"].count(of_the_release) > 0
 
 
 def test_every_panel_has_a_place_of_its_own_and_says_what_it_tells() -> None:

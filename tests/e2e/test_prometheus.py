@@ -28,6 +28,7 @@ ROUNDS = ("first", "second")
 GRAFANA = {
     "datasource": "prometheus",
     "job": "resumer|another",
+    "namespace": ".*",
     "stage": ".*",
     "__rate_interval": "1m",
     "__interval": "15s",
@@ -59,7 +60,7 @@ def watched(
 ) -> Iterator[Prometheus]:
     """A Prometheus that has seen the operator at work on all kinds of requests."""
     port = plant.operator.wait_logged("serving metrics and health")["port"]
-    labels = {"job": monitoring.JOB, "pod": "resumer-a", "namespace": "resumer"}
+    labels = {"job": monitoring.JOB, "pod": "resumer-a", "namespace": monitoring.NAMESPACE}
     with prometheus.running(
         tmp_path_factory.mktemp("prometheus"), {f"127.0.0.1:{port}": labels}, quick(groups())
     ) as started:
@@ -216,6 +217,6 @@ def test_series_are_told_apart_by_the_namespace_of_the_workflows(
 ) -> None:
     """The namespace of the operator's pod is a label that Prometheus gives, and stays as it is."""
     (found,) = watched.query(f'resumer_breaker_state{{stage="{SICK}", state="Open"}}')
-    assert found["metric"]["namespace"] == "resumer"
+    assert found["metric"]["namespace"] == monitoring.NAMESPACE
     assert found["metric"]["workflow_namespace"] == plant.home.namespace
     assert not [name for name in found["metric"] if name.startswith("exported_")]
