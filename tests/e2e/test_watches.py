@@ -381,7 +381,7 @@ def test_who_asks_while_the_right_to_patch_workflows_is_missing_has_to_ask_again
     assert home.came_to(name, Reason.FORBIDDEN) == status
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("built_components")
 def test_the_kinds_are_installed_later_and_the_api_server_goes_away_and_comes_back(
     tmp_path_factory: pytest.TempPathFactory,
