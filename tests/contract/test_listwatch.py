@@ -199,7 +199,7 @@ async def test_it_is_current_after_a_list_and_after_a_gap_once_what_was_missed_h
     listener: Listener,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(listwatch, "_CATCH_UP_SECONDS", 0.2)
+    monkeypatch.setattr(listwatch, "_LATE_SECONDS", 0.2)
     steps = [asyncio.Event() for _ in range(3)]
     bookmark = {"metadata": {"resourceVersion": "20"}}
 

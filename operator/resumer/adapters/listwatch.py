@@ -12,15 +12,15 @@ broken stream watch again from the last version seen, on 410 list again. It neve
 
 Large objects are listed by their metadata first, which costs the API server a fortieth (0.05 ms
 instead of 2 for a Workflow of 50 nodes): who listens says of each whether the rest is needed, and
-gets it while the watch already runs. So ten thousand Workflows are known within seconds after a
-start, and after a gap only what has changed is read.
+gets it while the watch already runs (`catchup`). So ten thousand Workflows are known within seconds
+after a start, and after a gap only what has changed is read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -28,17 +28,17 @@ import structlog
 
 from resumer import errors, ports
 from resumer.adapters import kube
+from resumer.adapters.catchup import CatchUp, ahead, key_of
 from resumer.api import constants
+from resumer.core import backoff
 from resumer.core.keys import Key
 
 _SERVER_SECONDS = 280
 """For how long the API server keeps one watch open; it adds nothing to that by itself."""
 _SILENCE_SECONDS = 70.0
 """A stream without a byte for so long is dead: the API server sends a bookmark each minute."""
-_CATCH_UP_SECONDS = 1.0
+_LATE_SECONDS = 1.0
 """For how long after its first event, or after a list, a stream may still tell what was missed."""
-_FEW = 10
-"""Up to one of so many objects are read alone: a page costs the API server as much for each."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 """Seconds between two tries while the API server is away."""
 
@@ -84,16 +84,13 @@ class ListWatch:
             listener: Who listens.
         """
         self._client = client
-        self._plural = plural
         self._at = kube.path(constants.API_VERSION, plural, namespace)
         self._params = params
         self._clock = clock
         self._listener = listener
         self._known: set[Key] = set()
-        self._wanted: set[Key] = set()
-        """Listed, and still to be read. What the watch brings meanwhile is newer, and is not."""
-        self._to_read = asyncio.Event()
-        self._pause = _FIRST_PAUSE
+        self._catch_up = CatchUp(client, plural, namespace, params, clock, self._take)
+        self._pauses = self._short_pauses()
         self._current_from: float | None = None
         """When all was told, in seconds; None while a gap is open."""
         self.listed = asyncio.Event()
@@ -112,13 +109,13 @@ class ListWatch:
     @property
     def unread(self) -> int:
         """How many objects were listed and are still to be read."""
-        return len(self._wanted)
+        return self._catch_up.unread
 
     async def run(self) -> None:
         """Lists and watches until cancelled."""
         async with asyncio.TaskGroup() as parts:
             parts.create_task(self._follow())
-            parts.create_task(self._read_on())
+            parts.create_task(self._catch_up.run())
 
     async def _follow(self) -> None:
         version: str | None = None
@@ -133,13 +130,12 @@ class ListWatch:
                 if error.status == 410:
                     version = None
                 _log.info("watch interrupted", path=self._at, error=str(error), status=error.status)
-                await asyncio.sleep(self._pause * (0.5 + self._clock.random() / 2))
-                self._pause = min(_LONGEST_PAUSE, self._pause * 2)
+                await asyncio.sleep(next(self._pauses))
 
     async def _list(self) -> str:
         """Takes in the whole collection, tells what is gone since the last time."""
         version, found, wanted = "", set[Key](), set[Key]()
-        self._wanted = set()  # what is read now may be older than what will be listed
+        self._catch_up.want(())  # what is read now may be older than what will be listed
         short = self._listener.on_listed is not None
         listed = self._client.pages_of_list(
             self._at,
@@ -147,24 +143,22 @@ class ListWatch:
             accept=kube.Accept.METADATA_LIST if short else kube.Accept.FULL,
             limit=kube.PAGE_SIZE if short else kube.PAGE_OF_WORKFLOWS,
         )
-        async with contextlib.aclosing(_ahead(listed)) as pages:
+        async with contextlib.aclosing(ahead(listed)) as pages:
             async for page in pages:
                 version = page["metadata"]["resourceVersion"]
                 for body in page.get("items") or ():
-                    key = _key(body)
+                    key = key_of(body)
                     found.add(key)
                     if self._take_listed(key, body):
                         wanted.add(key)
                     await asyncio.sleep(0)  # for the next page, and for whoever asks after health
         for key in self._known - found:
             self._drop(key)
-        if wanted:
-            self._wanted = wanted
-            self._to_read.set()
+        self._catch_up.want(wanted, among=len(self._known))
         # A list is of the moment at which it began; what happened since comes with the watch.
         # Nobody works before the first one is in.
-        catch_up = _CATCH_UP_SECONDS if self.listed.is_set() else 0.0
-        self._current_from = self._clock.monotonic() + catch_up
+        late = _LATE_SECONDS if self.listed.is_set() else 0.0
+        self._current_from = self._clock.monotonic() + late
         self.listed.set()
         return version
 
@@ -182,109 +176,37 @@ class ListWatch:
             async with contextlib.aclosing(stream):
                 async for event in stream:
                     version = self._tell(event)
-                    self._pause = _FIRST_PAUSE
+                    self._pauses = self._short_pauses()
         except errors.TransientError as error:
             if error.status == 410:
                 raise
             _log.debug("watch broken", path=self._at, error=str(error))
             self._current_from = None
-            await asyncio.sleep(self._pause * (0.5 + self._clock.random() / 2))
-            self._pause = min(_LONGEST_PAUSE, self._pause * 2)
+            await asyncio.sleep(next(self._pauses))
         finally:
             self._current_from = None
         return version
 
-    async def _read_on(self) -> None:
-        """Reads what lists leave to be read, whenever there is something, until cancelled."""
-        pause = _FIRST_PAUSE
-        while True:
-            await self._to_read.wait()
-            self._to_read.clear()
-            began = self._clock.monotonic()
-            try:
-                count = await self._read(self._wanted)
-            except errors.ApiError as error:
-                _log.info("read interrupted", path=self._at, error=str(error), status=error.status)
-                self._to_read.set()
-                await asyncio.sleep(pause * (0.5 + self._clock.random() / 2))
-                pause = min(_LONGEST_PAUSE, pause * 2)
-            else:
-                pause = _FIRST_PAUSE
-                took = round(self._clock.monotonic() - began, 3)
-                _log.info("read what was listed", path=self._at, objects=count, seconds=took)
-
-    async def _read(self, wanted: set[Key]) -> int:
-        """Reads these objects as they are now, each alone where they are few; how many there were.
-
-        One that is not found was deleted, or matches no more, which the watch will tell. It ends
-        when another list has taken the place of the one that left them.
-
-        Raises:
-            ApiError: Some could not be read; they stay wanted.
-        """
-        few = len(wanted) * _FEW <= len(self._known)
-        count = await (self._read_each(wanted) if few else self._read_all(wanted))
-        wanted.clear()
-        return count
-
-    async def _read_each(self, wanted: set[Key]) -> int:
-        count, failed = 0, None
-        for key in tuple(wanted):
-            if key not in wanted or wanted is not self._wanted:
-                continue
-            try:
-                count += self._take_read(await self._client.get(self._object_at(key)), wanted)
-            except errors.NotFoundError:
-                wanted.discard(key)
-            except errors.ApiError as error:
-                failed = error  # the others can be read all the same
-        if failed is not None:
-            raise failed
-        return count
-
-    async def _read_all(self, wanted: set[Key]) -> int:
-        count = 0
-        listed = self._client.pages_of_list(
-            self._at, params=self._params, limit=kube.PAGE_OF_WORKFLOWS
-        )
-        async with contextlib.aclosing(_ahead(listed)) as pages:
-            async for page in pages:
-                for body in page.get("items") or ():
-                    count += self._take_read(body, wanted)
-                    await asyncio.sleep(0)
-                if wanted is not self._wanted:
-                    break
-        return count
-
-    def _object_at(self, key: Key) -> kube.Path:
-        return kube.path(constants.API_VERSION, self._plural, key.namespace, key.name)
-
-    def _take_read(self, body: ports.Body, wanted: set[Key]) -> bool:
-        """Takes in what was read, unless something newer is known of it, or was listed since."""
-        key = _key(body)
-        if key not in wanted or wanted is not self._wanted:
-            return False
-        wanted.discard(key)
-        self._take(body)
-        return True
+    def _short_pauses(self) -> Iterator[float]:
+        return backoff.growing(_FIRST_PAUSE, _LONGEST_PAUSE, self._clock.random)
 
     def _tell(self, event: Mapping[str, Any]) -> str:
         """Takes in one event and returns its version."""
         body = event.get("object") or {}
         match event.get("type"):
             case "ADDED" | "MODIFIED":
-                self._wanted.discard(_key(body))
+                self._catch_up.overtaken(key_of(body))
                 self._take(body)
             case "DELETED":
-                self._wanted.discard(_key(body))
-                self._drop(_key(body))
+                self._catch_up.overtaken(key_of(body))
+                self._drop(key_of(body))
             case "ERROR":
                 message, code = str(body.get("message", "")), int(body.get("code") or 0)
                 raise errors.TransientError(message, status=code)
             case _:
                 pass  # a bookmark: it only has a version
         if self._current_from is None:
-            self._current_from = self._clock.monotonic() + _CATCH_UP_SECONDS
+            self._current_from = self._clock.monotonic() + _LATE_SECONDS
         return str(body["metadata"]["resourceVersion"])
 
     def _take_listed(self, key: Key, body: ports.Body) -> bool:
@@ -296,7 +218,7 @@ class ListWatch:
         return bool(self._told(self._listener.on_listed, body))
 
     def _take(self, body: ports.Body) -> None:
-        self._known.add(_key(body))
+        self._known.add(key_of(body))
         self._told(self._listener.on_object, body)
 
     def _told(self, call: Callable[[ports.Body], _Result], body: ports.Body) -> _Result | None:
@@ -305,36 +227,9 @@ class ListWatch:
             return call(body)
         except Exception:  # noqa: BLE001 - the others must go on
             # One object that nobody can read must not end the watch of all the others.
-            _log.exception("object not taken in", path=self._at, object=str(_key(body)))
+            _log.exception("object not taken in", path=self._at, object=str(key_of(body)))
             return None
 
     def _drop(self, key: Key) -> None:
         self._known.discard(key)
         self._listener.on_gone(key)
-
-
-async def _ahead(
-    pages: AsyncGenerator[dict[str, Any], None],
-) -> AsyncGenerator[dict[str, Any], None]:
-    """Fetches each next page while the one before is taken apart.
-
-    Both take about as long, a few milliseconds for a Workflow of 50 nodes, but on two machines.
-    """
-    following = asyncio.create_task(_next(pages))
-    try:
-        while (page := await following) is not None:
-            following = asyncio.create_task(_next(pages))
-            yield page
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-        await pages.aclose()
-
-
-async def _next(pages: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any] | None:
-    return await anext(pages, None)
-
-
-def _key(body: ports.Body) -> Key:
-    metadata = body["metadata"]
-    return Key(metadata.get("namespace", ""), metadata["name"])

@@ -3,10 +3,13 @@
 The schedule itself (how many attempts were made, when the next one is due) is kept by the caller
 and survives restarts; this module only says how long one wait is. The defaults are those of seed
 000: 3 attempts, 2 seconds, doubled each time, at most 30 seconds.
+
+What no policy speaks of, as a watch that is to be opened again, has waits that only grow.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -64,6 +67,23 @@ def delay(
             return wait / 2 + wait / 2 * unit_random
         case _:
             assert_never(spread)
+
+
+def growing(first: float, longest: float, unit_random: Callable[[], float]) -> Iterator[float]:
+    """The pauses between tries of what is tried for ever, each up to twice as long as the last one.
+
+    Args:
+        first: Seconds of the first pause at most; half of each is left to chance (`Jitter.EQUAL`).
+        longest: Seconds of any pause at most.
+        unit_random: Draws a number in [0, 1).
+
+    Yields:
+        Seconds, without end.
+    """
+    pause = first
+    while True:
+        yield pause * (0.5 + unit_random() / 2)
+        pause = min(longest, pause * 2)
 
 
 def _wait(strategy: RetryStrategy, step: int) -> float:

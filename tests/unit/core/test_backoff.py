@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,3 +111,11 @@ def test_a_greater_number_never_makes_a_shorter_wait(
     low, high = sorted((one, other))
     shorter = backoff.delay(strategy, attempt, None, low)
     assert shorter <= backoff.delay(strategy, attempt, None, high) + 1e-9
+
+
+def test_pauses_of_what_is_tried_for_ever_double_up_to_the_longest_and_leave_half_to_chance() -> (
+    None
+):
+    drawn = iter([0.0, 0.5, 1.0, 1.0, 0.0])
+    pauses = backoff.growing(1.0, 3.0, lambda: next(drawn))
+    assert list(itertools.islice(pauses, 5)) == [0.5, 1.5, 3.0, 3.0, 1.5]
