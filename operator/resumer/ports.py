@@ -118,6 +118,9 @@ class Breakers(Protocol):
 
         One into which somebody wrote what nobody can read counts as closed: the next write mends
         it.
+
+        Raises:
+            PermanentError: Something is in its place that is not this stage's breaker.
         """
 
     async def write(self, namespace: str, stage: str, breaker: Breaker, version: str) -> str:

@@ -187,6 +187,35 @@ async def test_a_breaker_that_somebody_edited_badly_counts_as_closed_and_is_mend
     assert (await stored.read(namespace, "stage"))[0] == HALF_OPEN
 
 
+@pytest.mark.parametrize("spec", [{}, {"stage": ""}, {"stage": "another"}])
+async def test_an_object_in_its_place_that_is_another_stages_is_refused_and_left_alone(
+    stored: breakers.KubeBreakers,
+    cluster: cluster_client.Cluster,
+    namespace: str,
+    spec: dict[str, str],
+) -> None:
+    foreign = cluster.create(
+        {
+            "apiVersion": constants.API_VERSION,
+            "kind": constants.BREAKER_KIND,
+            "metadata": {"name": "stage"},
+            "spec": spec,
+        },
+        namespace,
+    )
+
+    with pytest.raises(errors.PreconditionError):
+        await stored.write(namespace, "stage", OPEN, "")
+    with pytest.raises(errors.PermanentError, match="object in its place") as refused:
+        await stored.read(namespace, "stage")
+    assert refused.value.reason == "OtherStage"
+    assert cluster.get("WorkflowResumeBreaker", "stage", namespace) == foreign
+
+    cluster.delete("WorkflowResumeBreaker", "stage", namespace)
+    version = await stored.write(namespace, "stage", OPEN, "")
+    assert await stored.read(namespace, "stage") == (OPEN, version)
+
+
 async def test_a_breaker_in_a_namespace_that_is_gone_cannot_be_written(
     stored: breakers.KubeBreakers,
 ) -> None:

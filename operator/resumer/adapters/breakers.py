@@ -53,13 +53,13 @@ class KubeBreakers:
 
         Raises:
             TransientError: No answer, or one that may be better later.
-            PermanentError: Refused.
+            PermanentError: Refused, or the object of that name says that it is another stage's.
         """
         try:
             body = await self._client.get(_path(namespace, object_name(stage)))
         except errors.NotFoundError:
             return breakers.Breaker(), ""
-        stored = parse(body)
+        stored = _of_stage(stage, body)
         if stored.problem:
             _log.warning(
                 "breaker cannot be read and counts as closed",
@@ -139,6 +139,18 @@ def parse(body: ports.Body) -> Stored:
         last_transition_at=status.last_transition_time,
     )
     return Stored(stage, breaker, version)
+
+
+def _of_stage(stage: str, body: ports.Body) -> Stored:
+    """What the object of a stage's name says, if it is that stage's at all."""
+    try:
+        return parse(body)
+    except errors.InvalidError as error:
+        raise errors.PermanentError(
+            f"the breaker of stage {stage!r} cannot be stored before the object in its place is"
+            f" deleted: {error}",
+            reason="OtherStage",
+        ) from error
 
 
 def _stage(body: ports.Body) -> str:

@@ -67,8 +67,8 @@ class Guard:
         the claim counts among the requests of this process alone.
 
         Raises:
-            ApiError: Somebody else changed the breaker and it could not be read again, or too many
-                change it; nothing is claimed.
+            ApiError: Somebody else changed the breaker and it could not be read again for now, or
+                too many change it; nothing is claimed.
         """
 
         def step(current: Breaker) -> Breaker | Refused:
@@ -166,19 +166,18 @@ class Guard:
             try:
                 version = await self._breakers.write(*pair, after, version)
             except errors.PreconditionError:
-                stored, version = await self._breakers.read(*pair)
-                # One that was created and never written tells nothing: its first write failed.
-                known = known if version and stored == Breaker() else stored
-                self._store.put(*pair, known, version)
-                continue
+                try:
+                    stored, version = await self._breakers.read(*pair)
+                except errors.PermanentError as error:
+                    # What is in its place is nobody's, or not ours to see: now and later.
+                    known, after, answers = self._keep(pair, steps, error)
+                else:
+                    # One that was created and never written tells nothing: its first write failed.
+                    known = known if version and stored == Breaker() else stored
+                    self._store.put(*pair, known, version)
+                    continue
             except errors.ApiError as error:
-                _log.warning(
-                    "breaker not stored", namespace=pair[0], stage=pair[1], error=str(error)
-                )
-                # The watch may have brought another one meanwhile.
-                known, version = self._known(pair)
-                after, answers = _fold(known, steps)
-                self._store.put(*pair, after, version)
+                known, after, answers = self._keep(pair, steps, error)
             else:
                 self._store.learn(*pair, after, version)
             self._tell(pair, known, after)
@@ -186,6 +185,17 @@ class Guard:
         raise errors.TransientError(
             f"the breaker of stage {pair[1]!r} is being changed by too many", reason="Conflict"
         )
+
+    def _keep(
+        self, pair: _Pair, steps: Sequence[_Step], error: errors.ApiError
+    ) -> tuple[Breaker, Breaker, Sequence[Refused | None]]:
+        """Makes changes in memory alone: the breaker before and after them, and the answers."""
+        _log.warning("breaker not stored", namespace=pair[0], stage=pair[1], error=str(error))
+        # The watch may have brought another one meanwhile.
+        known, version = self._known(pair)
+        after, answers = _fold(known, steps)
+        self._store.put(*pair, after, version)
+        return known, after, answers
 
     def _known(self, pair: _Pair) -> tuple[Breaker, str]:
         return self._store.get(*pair) or (Breaker(), "")

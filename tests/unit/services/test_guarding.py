@@ -341,6 +341,26 @@ async def test_a_state_that_cannot_be_stored_holds_in_memory_and_is_stored_with_
     assert scene.breaker.consecutive_failures == 5
 
 
+async def test_where_something_else_is_in_its_place_the_breaker_holds_in_memory() -> None:
+    """An object of the stage's name that says it is another stage's is never written."""
+    scene = Scene()
+    in_the_way = errors.PreconditionError("it exists", status=409, reason="AlreadyExists")
+    foreign = errors.PermanentError("it is another stage's", reason="OtherStage")
+    scene.stored.faults.always("breakers.write", fakes.Fault(in_the_way))
+    scene.stored.faults.always("breakers.read", fakes.Fault(foreign))
+
+    await scene.fail(times=5)
+
+    assert await scene.admit(when=29) == Refused(NOW + timedelta(seconds=30))
+    assert scene.telemetry.breaker_changes == [(TEAM, "review", "Closed", "Open")]
+    assert await scene.admit(when=31) is None  # the probe of this process
+    assert isinstance(await scene.admit("uid-2", when=31), Refused)
+
+    scene.stored.faults.clear()  # somebody deleted it
+    await scene.guard.failed(TEAM, stage(), "uid-1", "HTTP 503", LATER)
+    assert scene.breaker.state is BreakerState.OPEN
+
+
 async def test_a_write_whose_answer_was_lost_is_found_by_the_next_change() -> None:
     scene = Scene()
     scene.stored.faults.on("breakers.write", fakes.Fault(DOWN, applied=True))
