@@ -323,7 +323,7 @@ class FakeRequests:
         self, key: Key, uid: str, before: str | None, status: Mapping[str, Any]
     ) -> ports.Body:
         at = "/status" if before is None else "/status/outcome"
-        guard = {"op": "test", "path": at, "value": before}
+        guard = {"op": "test", "path": at, "value": before or None}
         return await self.faults.call(
             "requests.write_status",
             lambda: _replace_status(self.api, constants.RESUME_PLURAL, key, uid, status, guard),

@@ -534,6 +534,24 @@ class Promises:
                 await outside.requests.write_status(key, uid, before, {"phase": "Waiting"})
         assert (await outside.hand.get(REQUESTS, "wake"))["status"] == decided
 
+    @pytest.mark.parametrize("found", [{}, {"phase": "Pending"}, {"message": "by hand"}])
+    async def test_a_status_without_an_outcome_is_replaced_once(
+        self, outside: Outside, found: dict[str, Any]
+    ) -> None:
+        uid = (await outside.put(builders.a_request("wake")))["metadata"]["uid"]
+        key, decided = outside.key("wake"), {"phase": "Succeeded", "outcome": "Resumed"}
+        with pytest.raises(errors.PreconditionError):
+            await outside.requests.write_status(key, uid, "", decided)
+        await outside.requests.write_status(key, uid, None, found)
+        with pytest.raises(errors.PreconditionError):
+            await outside.requests.write_status(key, uid, None, decided)
+
+        written = await outside.requests.write_status(key, uid, "", decided)
+
+        assert written["status"] == decided
+        with pytest.raises(errors.PreconditionError):
+            await outside.requests.write_status(key, uid, "", {"phase": "Waiting"})
+
     async def test_the_status_of_another_or_of_nobody_is_not_written(
         self, outside: Outside
     ) -> None:

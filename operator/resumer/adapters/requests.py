@@ -38,7 +38,8 @@ class KubeRequests:
         Args:
             key: The object.
             uid: Its uid.
-            before: The outcome that its status must still have; None: it must have no status yet.
+            before: The outcome that its status must still have; "": it must have a status without
+                one, None: it must have no status yet.
             status: The status as it shall be.
 
         Raises:
@@ -47,7 +48,7 @@ class KubeRequests:
             TransientError: It may have been written, unless `sent` is False.
             PermanentError: Refused, now and later.
         """
-        guard = [statuses.unless_decided(before)]
+        guard = [statuses.still(before)]
         return await statuses.replace(
             self._client, constants.RESUME_PLURAL, key, uid, status, guard=guard
         )

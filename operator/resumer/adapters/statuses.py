@@ -50,8 +50,15 @@ async def replace(
     return await client.patch(at, operations, kube.PatchType.JSON)
 
 
-def unless_decided(outcome: str | None) -> Mapping[str, Any]:
-    """The test that the outcome in the status is still this one, or that there is no status yet."""
+def still(outcome: str | None) -> Mapping[str, Any]:
+    """The test that the outcome in the status is still this one.
+
+    Whoever may write a status may leave the outcome out. A test for null passes where a field is
+    missing, and not where what would hold it is missing as well: so these two are told apart.
+
+    Args:
+        outcome: The outcome; "": there is a status without one, None: there is no status.
+    """
     if outcome is None:
         return {"op": "test", "path": "/status", "value": None}
-    return {"op": "test", "path": "/status/outcome", "value": outcome}
+    return {"op": "test", "path": "/status/outcome", "value": outcome or None}

@@ -8,6 +8,7 @@ that the attempt left on the Workflow.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,6 +26,8 @@ from resumer.services.stores import Stores
 
 CONFLICT_DELAY = 0.2
 """Seconds until the next pass after somebody else wrote."""
+_LONGEST_CONFLICT = 30.0
+"""Seconds at most, where that goes on: the watch brings what was written sooner."""
 _FLICKER = 1.0
 """Seconds for which a new reason for waiting has to hold before it is told."""
 _HELD_MARGIN = 5.0
@@ -59,11 +62,14 @@ class Recorder:
         """What attempts came to whose status could not be written."""
         self._seen_waiting: dict[Key, tuple[Reason, float]] = {}
         """Reasons for waiting that are not told yet, and since when, see `_flickers`."""
+        self._conflicts: Counter[Key] = Counter()
+        """Writes in a row that met somebody else's."""
 
     def forget(self, key: Key) -> None:
         """Drops what is kept of a request that is gone."""
         self._untold.pop(key, None)
         self._seen_waiting.pop(key, None)
+        self._conflicts.pop(key, None)
 
     def has_untold(self, key: Key, request: WorkflowResume) -> bool:
         """Whether an attempt of this request still waits to be told."""
@@ -115,8 +121,12 @@ class Recorder:
         ended = _Ended(request, facts, end, composed)
         return await self._tell(key, ended, attempted=attempt is not None)
 
-    async def refuse(self, key: Key, request: Unreadable) -> None:
-        """Records that an object is not what its schema says, as an older or edited CRD allows."""
+    async def refuse(self, key: Key, request: Unreadable) -> float | None:
+        """Records that an object is not what its schema says, as an older or edited CRD allows.
+
+        Returns:
+            In how many seconds to look again at the latest, or None.
+        """
         end = End(Reason.INVALID_OBJECT, request.problem)
         self._out.tracing.found(NOTHING, end)
         composed = status.compose(
@@ -126,12 +136,15 @@ class Recorder:
             await self._out.requests.write_status(
                 key, request.metadata.uid, request.outcome, composed.to_json()
             )
-        except (errors.NotFoundError, errors.PreconditionError):
+        except errors.NotFoundError:
             _log.debug("invalid object is gone", namespace=key.namespace, workflowresume=key.name)
+        except errors.PreconditionError:
+            return self._after_conflict(key)
         else:
             self._out.tracing.ended()
+            self._reporter.refused(end.reason)
         self._stores.requests.finish(key)
-        self._reporter.refused(end.reason)
+        return None
 
     async def _tell(self, key: Key, ended: _Ended, *, attempted: bool) -> float | None:
         """Writes the status; one that tells of an attempt is kept until it could be written."""
@@ -139,19 +152,17 @@ class Recorder:
         # Before the write: with it the watch may forget both.
         origin = self._origin(request, ended.facts)
         try:
-            body = await self._write(
-                key, request.metadata.uid, request.status.outcome, ended.status
-            )
+            body = await self._write(key, request, ended.status)
         except errors.NotFoundError:
             self._stores.requests.finish(key)
             return None
         except errors.PreconditionError:
-            _log.info("decided by somebody else meanwhile")
-            return CONFLICT_DELAY
+            return self._after_conflict(key)
         except (errors.ApiError, asyncio.CancelledError):
             if attempted:
                 self._untold[key] = ended
             raise
+        self._conflicts.pop(key, None)
         self._reporter.decided(request, ended.facts, end, now, origin)
         if end.reason.outcome.terminal:
             self._out.tracing.ended()
@@ -181,11 +192,19 @@ class Recorder:
             opened=max((moment for moment in found if moment), default=None),
         )
 
-    async def _write(
-        self, key: Key, uid: str, before: Outcome | None, after: ResumeStatus
-    ) -> ports.Body:
-        told = str(before) if before else None
-        return await self._out.requests.write_status(key, uid, told, after.to_json())
+    async def _write(self, key: Key, request: WorkflowResume, after: ResumeStatus) -> ports.Body:
+        without = "" if request.has_status else None
+        told = str(request.status.outcome) if request.status.outcome else without
+        return await self._out.requests.write_status(
+            key, request.metadata.uid, told, after.to_json()
+        )
+
+    def _after_conflict(self, key: Key) -> float:
+        """Somebody else wrote the status meanwhile: in how many seconds to look again."""
+        self._conflicts[key] += 1
+        delay = min(_LONGEST_CONFLICT, CONFLICT_DELAY * 2.0 ** min(self._conflicts[key] - 1, 16))
+        _log.info("decided by somebody else meanwhile", again_in=delay)
+        return delay
 
     def _flickers(self, key: Key, request: WorkflowResume, end: End) -> float:
         """For how many more seconds a new reason for waiting is not told; 0 if it is to be told.

@@ -48,7 +48,7 @@ class Unreadable:
     metadata: base.ObjectMeta
     problem: str
     outcome: str | None
-    """The outcome in its status, whatever it is."""
+    """The outcome in its status, whatever it is; "": it has none, None: there is no status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +167,10 @@ class RequestStore:
             request = WorkflowResume.from_json(body)
             refuse_too_large(request)
         except InvalidError as error:
-            outcome = (body.get("status") or {}).get("outcome")
+            found = body.get("status")
+            told = None if found is None else found.get("outcome") or ""
             self._outlines[key] = _outline(metadata, None, now)
-            self._kept[key] = Unreadable(metadata, str(error), outcome)
+            self._kept[key] = Unreadable(metadata, str(error), told)
             return key
         outcome = request.status.outcome
         if outcome is not None and outcome.terminal:

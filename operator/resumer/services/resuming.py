@@ -113,8 +113,7 @@ class Reconciler:
         if isinstance(request, Unreadable):
             metadata = request.metadata
             with self._tracing.reconcile(metadata, metadata.creation_timestamp, first=True):
-                await self._recorder.refuse(key, request)
-            return None
+                return await self._recorder.refuse(key, request)
         delivery = events.delivery_id(request.spec.correlation_data.github_event)
         ids = {"delivery_id": delivery} if delivery else {}
         created = self._requests.created(request)
