@@ -188,7 +188,7 @@ async def _start_queue(
     )
     await _our_turn(services)
     services.intake.start()
-    await services.governor.take_over()
+    await services.governor.tell_untold()
 
 
 async def _elect(services: factory.Services, ready: asyncio.Event) -> None:

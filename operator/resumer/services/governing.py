@@ -6,7 +6,9 @@ finds a policy invalid, goes on with what was in force before.
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -43,11 +45,16 @@ class Governor:
             intake: Is told what changed.
             writer: Writes their status.
             clock: The time.
-            may_write: False while this process stands by; see `take_over`.
+            may_write: False while this process stands by; see `tell_untold`.
         """
         self._may_write = may_write
+        self.failed = asyncio.Event()
+        """Set when a status could not be written: `tell_untold` is to be called again."""
         self._untold: dict[Key, tuple[Mapping[str, Any], InForce]] = {}
-        """Policies whose status was not written while standing by, each with what is in force."""
+        """Policies whose status was not written, as this process stood by or the API server failed,
+        each with what is in force."""
+        self._writing: defaultdict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """One write for each policy at a time, so that the newest is the last."""
         self._store = store
         self._intake = intake
         self._writer = writer
@@ -88,16 +95,23 @@ class Governor:
         if found is not None:
             await self._record(key, body, found)
 
-    async def take_over(self) -> None:
-        """Writes what was not written while this process stood by."""
+    async def tell_untold(self) -> None:
+        """Writes what was not written, while this process stood by or as the API server failed."""
+        self.failed.clear()
         for key in tuple(self._untold):
             # Those told or deleted meanwhile are gone from it.
             if untold := self._untold.pop(key, None):
-                await self._record(key, *untold)
+                try:
+                    await self._record(key, *untold)
+                except Exception:  # noqa: BLE001 - the others must go on
+                    _log.exception(
+                        "policy status not told", namespace=key.namespace, policy=key.name
+                    )
 
     def gone(self, key: Key) -> None:
         """A policy was deleted."""
         self._untold.pop(key, None)
+        self._writing.pop(key, None)
         self._seen.pop(key, None)
         self._valid.pop(key, None)
         if self._store.remove(key):
@@ -108,6 +122,17 @@ class Governor:
         if not self._may_write():
             self._untold[key] = (body, found)
             return
+        async with self._writing[key]:
+            if self._is_current(key, body):
+                await self._write(key, body, found)
+
+    def _is_current(self, key: Key, body: Mapping[str, Any]) -> bool:
+        """Whether nothing newer is known: that is told, or comes with the watch."""
+        known = self._seen.get(key)
+        version = base.ObjectMeta.from_json(body["metadata"]).resource_version
+        return known is not None and known.resource_version == version
+
+    async def _write(self, key: Key, body: Mapping[str, Any], found: InForce) -> None:
         metadata = body["metadata"]
         before = PolicyStatus.from_json(body.get("status") or {})
         after = PolicyStatus(
@@ -131,14 +156,18 @@ class Governor:
         try:
             await self._writer.write_status(key, metadata.get("uid", ""), after.to_json())
         except errors.ApiError as error:
-            # The policy is in force all the same; its status is told again with the next change
-            # or relist.
             _log.warning(
                 "policy status not written",
                 namespace=key.namespace,
                 policy=key.name,
                 error=str(error),
             )
+            # The policy is in force all the same. Of one that is gone or was recreated the watch
+            # tells; nobody but us would tell of the others that they are not valid.
+            again = not isinstance(error, errors.NotFoundError | errors.PreconditionError)
+            if again and self._is_current(key, body):
+                self._untold[key] = (body, found)
+                self.failed.set()
 
 
 def in_force(body: Mapping[str, Any], remembered: Version | None = None) -> InForce:

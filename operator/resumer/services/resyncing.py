@@ -6,6 +6,9 @@ tell when its first list is complete. So both kinds are listed here: before the 
 each new stream of their watch, and from time to time. That is two short lists.
 
 What the watch says while a list is under way wins, as the list may be older.
+
+A policy's status that could not be written is tried again here as well: nothing else would bring it
+back before the policy changes.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ INTERVAL: Final = 600.0
 PAUSE: Final = 1.0
 """Seconds from being asked to the lists, so that many streams that come back cost one of them."""
 MAX_PAUSE: Final = 30.0
-"""Seconds at most between two tries while the API server does not answer."""
+"""Seconds at most between two tries while the API server does not answer, or takes no status."""
 
 _log = structlog.get_logger(__name__)
 
@@ -93,7 +96,20 @@ class Resync:
         self._intake.breaker_gone(namespace, stage, version)
 
     async def run(self) -> None:
-        """Compares when asked, and from time to time, until cancelled."""
+        """Compares when asked, and from time to time, and tells what is untold, until cancelled."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._compare_again_and_again())
+            both.create_task(self._tell_what_failed())
+
+    async def _tell_what_failed(self) -> None:
+        pause = PAUSE
+        while True:
+            await self._governor.failed.wait()
+            await asyncio.sleep(pause * (0.5 + self._clock.random() / 2))
+            await self._governor.tell_untold()
+            pause = min(MAX_PAUSE, pause * 2) if self._governor.failed.is_set() else PAUSE
+
+    async def _compare_again_and_again(self) -> None:
         while True:
             wait = INTERVAL * (0.8 + 0.4 * self._clock.random())
             with contextlib.suppress(TimeoutError):

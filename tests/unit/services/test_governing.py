@@ -48,6 +48,12 @@ def make_invalid(body: builders.Json) -> None:
     body["metadata"]["generation"] += 1
 
 
+def make_valid(body: builders.Json) -> None:
+    """Somebody repairs the policy."""
+    body["spec"] = builders.three_stages().build()["spec"]
+    body["metadata"]["generation"] += 1
+
+
 def invalid() -> builders.PolicyBuilder:
     return builders.three_stages(nodeFieldSelector="no such field")
 
@@ -255,6 +261,77 @@ async def test_a_status_that_cannot_be_written_keeps_no_policy_from_its_force(
     assert condition(body)["status"] == "True"
 
 
+async def test_a_status_that_could_not_be_written_is_told_when_the_api_server_is_back(
+    world: World,
+) -> None:
+    operator = world.start()
+    down = fakes.Fault(errors.TransientError("no answer", status=503))
+    world.faults.on("policies.write_status", down, down)
+    body = await show(operator, world.api.create(POLICIES, invalid().build()))
+    assert operator.governor.failed.is_set()
+    await operator.governor.tell_untold()
+    assert operator.governor.failed.is_set()
+    assert "status" not in body
+
+    await operator.governor.tell_untold()
+
+    assert not operator.governor.failed.is_set()
+    assert condition(world.api.get(POLICIES, PLAY))["status"] == "False"
+    await operator.governor.tell_untold()
+    assert world.faults.count("policies.write_status") == 3
+
+
+@pytest.mark.parametrize("end", ["changed", "deleted"])
+async def test_a_status_that_is_out_of_date_is_not_told_late(world: World, end: str) -> None:
+    operator = world.start()
+    down = fakes.Fault(errors.TransientError("no answer", status=503))
+    world.faults.on("policies.write_status", down)
+    await show(operator, world.api.create(POLICIES, invalid().build()))
+    if end == "changed":
+        repaired = world.api.change(POLICIES, PLAY, make_valid)
+        operator.governor.take(PLAY, repaired)  # a list shows it before the watch does
+    else:
+        operator.governor.gone(PLAY)
+    await operator.governor.tell_untold()
+    assert world.faults.count("policies.write_status") == 1
+    assert not operator.governor.failed.is_set()
+
+
+async def test_the_newer_of_two_statuses_is_the_last_that_is_written(world: World) -> None:
+    """The watch shows a change while the status of the policy before is on its way."""
+    operator = world.start()
+    down = fakes.Fault(errors.TransientError("no answer", status=503))
+    world.faults.on("policies.write_status", down)
+    await show(operator, world.api.create(POLICIES, invalid().build()))
+    repaired = world.api.change(POLICIES, PLAY, make_valid)
+
+    await asyncio.gather(operator.governor.tell_untold(), operator.governor.policy(PLAY, repaired))
+
+    assert condition(world.api.get(POLICIES, PLAY))["status"] == "True"
+
+
+async def test_a_status_that_nobody_can_read_keeps_no_other_from_being_told(world: World) -> None:
+    operator = world.start()
+    leading = False
+    standby = Governor(
+        operator.stores.policies,
+        operator.intake,
+        fakes.FakePolicies(world.api, world.faults),
+        world.clock,
+        may_write=lambda: leading,
+    )
+    for name in ("broken", "play"):
+        body = builders.three_stages().build()
+        body["metadata"]["name"] = name
+        body = world.api.create(POLICIES, body)
+        if name == "broken":
+            body["status"] = {"conditions": "none"}
+        await standby.policy(key(name), body)
+    leading = True
+    await standby.tell_untold()
+    assert condition(world.api.get(POLICIES, PLAY))["status"] == "True"
+
+
 async def test_the_task_label_of_a_policy_finds_workflows_from_then_on(world: World) -> None:
     operator = world.start()
     world.add(builders.a_bare_workflow("play").with_labels({"ticket": "7"}))
@@ -305,10 +382,10 @@ async def test_standing_by_a_policy_is_in_force_and_its_status_is_left_to_who_le
     assert world.faults.count("policies.write_status") == 1
 
     leading = True
-    await standby.take_over()
+    await standby.tell_untold()
     assert world.faults.count("policies.write_status") == 2
     assert condition(world.api.get(POLICIES, key("untold")))["status"] == "True"
-    await standby.take_over()
+    await standby.tell_untold()
     assert world.faults.count("policies.write_status") == 2
 
 
@@ -323,5 +400,5 @@ async def test_who_loses_the_lead_while_taking_over_stops_at_once(world: World) 
         may_write=lambda: False,
     )
     await standby.policy(PLAY, world.api.create(POLICIES, builders.three_stages().build()))
-    await asyncio.wait_for(standby.take_over(), timeout=5)
+    await asyncio.wait_for(standby.tell_untold(), timeout=5)
     assert world.faults.count("policies.write_status") == 0

@@ -177,3 +177,30 @@ def test_a_comparison_that_was_made_meanwhile_is_not_made_again() -> None:
             await running
 
     virtual.run(main())
+
+
+def test_a_policys_status_is_written_as_soon_as_the_api_server_takes_it() -> None:
+    async def main() -> None:
+        world = World()
+        operator = world.start()
+        running = asyncio.create_task(operator.resync.run())
+        lost = fakes.Fault(errors.TransientError("no answer", status=503))
+        world.faults.always("policies.write_status", lost)
+        body = world.api.create(POLICIES, builders.three_stages().build())
+        await operator.resync.policy(PLAY, body)
+        await asyncio.sleep(300)
+        tried = world.faults.count("policies.write_status")
+        assert 10 <= tried <= 25, "again and again, less and less often"
+        assert "status" not in world.api.get(POLICIES, PLAY)
+
+        world.faults.clear()
+        await asyncio.sleep(resyncing.MAX_PAUSE)
+
+        assert world.api.get(POLICIES, PLAY)["status"]["conditions"][0]["status"] == "True"
+        await asyncio.sleep(resyncing.INTERVAL)
+        assert world.faults.count("policies.write_status") == tried + 1
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+    virtual.run(main())
