@@ -104,6 +104,23 @@ def test_a_call_that_broke_before_it_arrived_is_made_again(plant: Rig, how: str)
     assert plant.resumed_once(name)["retry"] == {"count": 1}
 
 
+def test_while_workflows_cannot_be_read_the_request_says_so_and_uses_up_no_attempt(
+    plant: Rig,
+) -> None:
+    name = "unread"
+    plant.policy(name)
+    with plant.proxy.on("GET", patches(name), faults.answer(503), times=None):
+        plant.home.ask(plant.request(name, name, workflowName=name))
+        status = plant.came_to(name, Reason.API_UNAVAILABLE)
+    assert status["message"].startswith("no attempt was made: cannot read workflows: ")
+    assert "attempts" not in status
+    assert status["retry"]["count"] == 0
+    assert status["retry"]["nextAttemptTime"]
+    assert plant.breaker(name) is None
+    plant.home.submit(plant.workflow(name, name))
+    assert [one["number"] for one in plant.resumed_once(name)["attempts"]] == [1]
+
+
 def test_while_no_tls_handshake_succeeds_nothing_is_given_up_and_all_goes_on_afterwards(
     plant: Rig,
 ) -> None:

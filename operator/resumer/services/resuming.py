@@ -11,7 +11,8 @@ followed by a fresh look, which finds our own trace, somebody else's, or an open
 anywhere, the next pass finds the same.
 
 An attempt is a write to the Workflow: only that uses up the retry budget and moves the breaker. A
-read or a status write that fails raises, and the queue brings the key back.
+read or a status write that fails raises, and the queue brings the key back; where reads go on
+failing, the status says so.
 
 A pass has to end in a minute of work: one that takes longer is cut off where it is, as if the
 process had been killed there, and its request backs off.
@@ -30,11 +31,12 @@ from resumer.api.outcomes import Reason
 from resumer.api.resume import Attempt, WorkflowResume
 from resumer.core import decision, events, status
 from resumer.core.keys import Key
-from resumer.core.observation import NOTHING, End, Facts, Look, Resume
+from resumer.core.observation import NOTHING, End, Facts, Look, Observation, Resume
 from resumer.services.attempting import Attempter, refusal
 from resumer.services.confirming import Confirmer
 from resumer.services.gathering import Gatherer
 from resumer.services.guarding import Guard
+from resumer.services.reads import Reads
 from resumer.services.recording import CONFLICT_DELAY, Recorder
 from resumer.services.reporting import Reporter
 from resumer.services.requeststore import Unreadable
@@ -85,6 +87,7 @@ class Reconciler:
         self._attempter = Attempter(outside, stores.workflows, self._gatherer, guard, confirmer)
         self._superseder = Superseder(outside.workflows, reporter)
         self._recorder = Recorder(stores, outside, reporter)
+        self._reads = Reads(outside.clock)
         self._writers = Writers()
         self._turnstile = asyncio.Lock()
         self._defects: Counter[Key] = Counter()
@@ -132,7 +135,8 @@ class Reconciler:
             try:
                 async with bound:
                     ended = await self._pass(key, request)
-                self._unsure.discard(key)
+                if not self._reads.failing(key):
+                    self._unsure.discard(key)
                 self._put_off.pop(key, None)
             except errors.WithdrawnError:
                 self.forget(key)
@@ -159,6 +163,7 @@ class Reconciler:
         self._defects.pop(key, None)
         self._unsure.discard(key)
         self._put_off.pop(key, None)
+        self._reads.worked(key)
 
     async def _pass(self, key: Key, request: WorkflowResume) -> float | None:
         if self._recorder.has_untold(key, request):
@@ -179,15 +184,16 @@ class Reconciler:
             turn: At the Workflow that is to be written to.
             fresh: Begin with a read.
         """
+        facts: Facts | None = None
         for _ in range(_ROUNDS):
             await self._breathe()
-            try:
-                seen = await self._gatherer.observe(key.namespace, request, fresh=fresh)
-            except errors.PermanentError as error:
-                end = End(refusal(error), f"cannot read workflows: {error}")
-                return await self._recorder.record(key, request, NOTHING, end)
+            seen = await self._observe(key, request, fresh=fresh)
+            if isinstance(seen, End):
+                at_hand = facts or await self._facts_at_hand(key, request)
+                return await self._recorder.record(key, request, at_hand, seen)
             now = self._clock.now()
             decided = decision.decide(seen, now)
+            facts = decided.facts
             if not isinstance(decided.what, Resume):
                 turn.give_back()
             match decided.what:
@@ -234,6 +240,40 @@ class Reconciler:
         """
         async with self._turnstile:
             await asyncio.sleep(0)
+
+    async def _observe(
+        self, key: Key, request: WorkflowResume, *, fresh: bool
+    ) -> Observation | End:
+        """Looks, or says why that is not possible.
+
+        Raises:
+            ApiError: A read failed, and that is not told yet: it may be over in a moment.
+        """
+        now = self._clock.now()
+        if fresh and (due := self._reads.due(key, request.status)) and due > now:
+            return End(Reason.API_UNAVAILABLE, request.status.message or "", until=due)
+        try:
+            seen = await self._gatherer.observe(key.namespace, request, fresh=fresh)
+        except errors.PermanentError as error:
+            return End(refusal(error), f"cannot read workflows: {error}")
+        except errors.ApiError as error:
+            wait = self._reads.failed(key, error)
+            if wait is None:
+                raise
+            # Of an attempt whose fate is unknown, nobody may say that it was not made.
+            unknown = "it is not known if the last attempt was carried out"
+            what = unknown if key in self._unsure else "no attempt was made"
+            until = self._clock.now() + timedelta(seconds=wait)
+            message = f"{what}: cannot read workflows: {error}"
+            return End(Reason.API_UNAVAILABLE, message, until=until)
+        if fresh:
+            self._reads.worked(key)
+        return seen
+
+    async def _facts_at_hand(self, key: Key, request: WorkflowResume) -> Facts:
+        """What the watch tells of a request, where no more can be read."""
+        seen = await self._gatherer.observe(key.namespace, request, fresh=False)
+        return decision.decide(seen, self._clock.now()).facts
 
     async def _after_cut(self, key: Key, request: WorkflowResume) -> float | None:
         """A pass took too long: what it was about to do may be done or not."""
