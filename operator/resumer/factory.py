@@ -166,6 +166,7 @@ def build(
             workflows=argo.KubeWorkflows(client, settings.instance_id),
             backend=argo.KubeResumeBackend(client),
             requests=request_writer,
+            reader=reader,
             clock=clock,
             telemetry=metrics,
             tracing=traces,

@@ -234,6 +234,7 @@ class Outside:
     workflows: Workflows
     backend: ResumeBackend
     requests: Requests
+    reader: Reader
     clock: Clock
     telemetry: Telemetry
     tracing: Tracing

@@ -51,7 +51,7 @@ class Intake:
         stores: Stores,
         queue: KeyedQueue,
         clock: ports.Clock,
-        on_gone: Callable[[Key], None] | None = None,
+        on_gone: Callable[[Key], bool] | None = None,
     ) -> None:
         """Takes nothing in yet.
 
@@ -59,7 +59,7 @@ class Intake:
             stores: Where it goes.
             queue: Who is woken.
             clock: The time, and chance.
-            on_gone: Is told of each request that is gone.
+            on_gone: Is told of each request that is gone; True: it is to be looked at once more.
         """
         self._stores = stores
         self._on_gone = on_gone
@@ -108,8 +108,8 @@ class Intake:
         """A WorkflowResume was deleted, is being deleted, or has finished and left the watch."""
         self._stores.requests.remove(key)
         self._queue.forget(key)
-        if self._on_gone is not None:
-            self._on_gone(key)
+        if self._on_gone is not None and self._on_gone(key):
+            self._look(key)
 
     def workflow_listed(self, metadata: Mapping[str, Any]) -> bool:
         """A list shows the metadata of a live Workflow; returns whether to read the whole of it."""

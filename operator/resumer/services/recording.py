@@ -2,19 +2,19 @@
 
 The only writer of a WorkflowResume's status. A status that tells of an attempt and cannot be
 written is kept and goes before all else; if this process ends first, the next one finds the trace
-that the attempt left on the Workflow.
+that the attempt left on the Workflow. `telling` tells of what was written.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 
 from resumer import errors, ports
+from resumer.api import base
 from resumer.api.outcomes import Outcome, Reason
 from resumer.api.resume import Attempt, ResumeStatus, WorkflowResume
 from resumer.core import status
@@ -23,6 +23,7 @@ from resumer.core.observation import NOTHING, End, Facts
 from resumer.services.reporting import Origin, Reporter
 from resumer.services.requeststore import Unreadable
 from resumer.services.stores import Stores
+from resumer.services.telling import Ended, Teller
 
 CONFLICT_DELAY = 0.2
 """Seconds until the next pass after somebody else wrote."""
@@ -39,18 +40,6 @@ The intake lets them go in their order; this is for what it could not know.
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """What a pass came to."""
-
-    request: WorkflowResume
-    """As it was before."""
-    facts: Facts
-    end: End
-    status: ResumeStatus
-    """As it shall be."""
-
-
 class Recorder:
     """Writes statuses, and tells about them."""
 
@@ -58,7 +47,8 @@ class Recorder:
         self._stores = stores
         self._out = outside
         self._reporter = reporter
-        self._untold: dict[Key, _Ended] = {}
+        self._teller = Teller(outside.reader, reporter, outside.tracing)
+        self._untold: dict[Key, Ended] = {}
         """What attempts came to whose status could not be written."""
         self._seen_waiting: dict[Key, tuple[Reason, float]] = {}
         """Reasons for waiting that are not told yet, and since when, see `_flickers`."""
@@ -70,6 +60,22 @@ class Recorder:
         self._untold.pop(key, None)
         self._seen_waiting.pop(key, None)
         self._conflicts.pop(key, None)
+
+    def in_doubt(self, key: Key) -> base.ObjectMeta | None:
+        """Of which request a status may have been written and nothing was told; None: of none."""
+        return self._teller.in_doubt(key)
+
+    def shown(self, key: Key, request: WorkflowResume) -> None:
+        """The watch shows this: tells of it if it is a status that may have been written."""
+        self._teller.shown(key, request)
+
+    async def settle(self, key: Key) -> None:
+        """Tells of a status that may have been written, if it was; the request is finished.
+
+        Raises:
+            ApiError: That could not be found out.
+        """
+        await self._teller.settle(key)
 
     def has_untold(self, key: Key, request: WorkflowResume) -> bool:
         """Whether an attempt of this request still waits to be told."""
@@ -118,7 +124,7 @@ class Recorder:
         )
         if composed == request.status:
             return self._next_look(key, end, now)
-        ended = _Ended(request, facts, end, composed)
+        ended = Ended(request, facts, end, composed)
         return await self._tell(key, ended, attempted=attempt is not None)
 
     async def refuse(self, key: Key, request: Unreadable) -> float | None:
@@ -146,7 +152,7 @@ class Recorder:
         self._stores.requests.finish(key)
         return None
 
-    async def _tell(self, key: Key, ended: _Ended, *, attempted: bool) -> float | None:
+    async def _tell(self, key: Key, ended: Ended, *, attempted: bool) -> float | None:
         """Writes the status; one that tells of an attempt is kept until it could be written."""
         request, end, now = ended.request, ended.end, self._out.clock.now()
         # Before the write: with it the watch may forget both.
@@ -154,18 +160,24 @@ class Recorder:
         try:
             body = await self._write(key, request, ended.status)
         except errors.NotFoundError:
+            self._teller.drop(key)
             self._stores.requests.finish(key)
             return None
         except errors.PreconditionError:
-            return self._after_conflict(key)
-        except (errors.ApiError, asyncio.CancelledError):
+            # It may be our own write before, whose answer was lost.
+            own = await self._teller.settle(key)
+            if own is None or not own.reason.outcome.terminal:
+                return self._after_conflict(key)
+            self._stores.requests.finish(key)
+            return None
+        except (errors.ApiError, asyncio.CancelledError) as error:
             if attempted:
                 self._untold[key] = ended
+            if not isinstance(error, errors.ApiError) or _may_be_done(error):
+                self._teller.unanswered(key, ended, now, origin)
             raise
         self._conflicts.pop(key, None)
-        self._reporter.decided(request, ended.facts, end, now, origin)
-        if end.reason.outcome.terminal:
-            self._out.tracing.ended()
+        self._teller.written(key, ended, now, origin)
         if not end.reason.outcome.terminal and key in self._stores.requests:
             # Withdrawn meanwhile, it would be put back for good.
             self._stores.requests.put(body, now)
@@ -226,6 +238,11 @@ class Recorder:
             return left
         del self._seen_waiting[key]
         return 0.0
+
+
+def _may_be_done(error: errors.ApiError) -> bool:
+    """Whether a write may have been carried out that ended in this."""
+    return isinstance(error, errors.TransientError) and error.sent
 
 
 def _same_state(one: WorkflowResume, other: WorkflowResume) -> bool:

@@ -111,7 +111,7 @@ class Reconciler:
         """
         request = self._requests.get(key)
         if request is None:
-            self.forget(key)
+            await self._after_gone(key)
             return None
         if isinstance(request, Unreadable):
             metadata = request.metadata
@@ -139,8 +139,7 @@ class Reconciler:
                     self._unsure.discard(key)
                 self._put_off.pop(key, None)
             except errors.WithdrawnError:
-                self.forget(key)
-                ended = None
+                ended = 0.0 if self.forget(key) else None
             except errors.BusyError as error:
                 _log.debug("put off", why=str(error))
                 self._put_off[key] += 1
@@ -157,15 +156,38 @@ class Reconciler:
         self._defects.pop(key, None)
         return ended
 
-    def forget(self, key: Key) -> None:
-        """Drops what is kept of a request that is gone."""
+    def forget(self, key: Key) -> bool:
+        """Drops what is kept of a request that is gone.
+
+        Returns:
+            True if one more pass has to find out what it came to.
+        """
         self._recorder.forget(key)
         self._defects.pop(key, None)
         self._unsure.discard(key)
         self._put_off.pop(key, None)
         self._reads.worked(key)
+        return self._recorder.in_doubt(key) is not None
+
+    async def _after_gone(self, key: Key) -> None:
+        """A request is gone: it was deleted, or has finished by a write that got no answer."""
+        self.forget(key)
+        metadata = self._recorder.in_doubt(key)
+        if metadata is None:
+            return
+        with (
+            self._tracing.reconcile(metadata, metadata.creation_timestamp, first=False) as trace,
+            structlog.contextvars.bound_contextvars(
+                correlation_id=metadata.uid,
+                namespace=key.namespace,
+                workflowresume=key.name,
+                **trace,
+            ),
+        ):
+            await self._recorder.settle(key)
 
     async def _pass(self, key: Key, request: WorkflowResume) -> float | None:
+        self._recorder.shown(key, request)
         if self._recorder.has_untold(key, request):
             return await self._recorder.tell_untold(key)
         # After a failed attempt its fate may be unknown: only a fresh look tells.

@@ -38,7 +38,13 @@ class Scene:
             self.note, workers=1000, clock=self.clock, telemetry=fakes.FakeTelemetry()
         )
         self.gone: list[Key] = []
-        self.intake = Intake(self.stores, self.queue, self.clock, self.gone.append)
+        self.doubtful = False
+        """Whether it is not known what became of those that are gone."""
+        self.intake = Intake(self.stores, self.queue, self.clock, self.forget)
+
+    def forget(self, key: Key) -> bool:
+        self.gone.append(key)
+        return self.doubtful
 
     async def note(self, found: Key) -> None:
         self.seen.append((asyncio.get_running_loop().time(), found.name))
@@ -87,6 +93,18 @@ async def test_a_request_that_is_gone_is_not_looked_at_any_more(world: Scene) ->
     world.intake.request_gone(key("wake"))
     world.intake.workflow(builders.a_workflow().build())
     assert await world.after() == []
+
+
+@scene
+async def test_a_request_that_is_gone_is_looked_at_once_more_if_its_end_is_in_doubt(
+    world: Scene,
+) -> None:
+    world.intake.request(builders.a_request("wake").build())
+    world.intake.start()
+    await world.after()
+    world.doubtful = True
+    world.intake.request_gone(key("wake"))
+    assert await world.after() == ["wake"]
 
 
 @scene

@@ -132,6 +132,7 @@ class Operator:
                 workflows=fakes.FakeWorkflows(world.api, faults),
                 backend=fakes.FakeBackend(world.api, faults),
                 requests=fakes.FakeRequests(world.api, faults),
+                reader=reader,
                 clock=clock,
                 telemetry=telemetry,
                 tracing=world.tracing,
@@ -144,7 +145,7 @@ class Operator:
         self.queue = KeyedQueue(
             self.reconciler.reconcile, workers=4, clock=clock, telemetry=telemetry
         )
-        self.intake = Intake(self.stores, self.queue, clock)
+        self.intake = Intake(self.stores, self.queue, clock, self.reconciler.forget)
         self.governor = Governor(
             self.stores.policies, self.intake, fakes.FakePolicies(world.api, faults), clock
         )
