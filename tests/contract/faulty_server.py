@@ -33,10 +33,15 @@ class Received:
 
 
 class FaultyServer:
-    """Gives the planned answers in order, the last one again and again."""
+    """Gives the planned answers in order, the last one again and again.
+
+    Attributes:
+        readiness: the status of its answers to `/readyz`, which need not be planned
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.readiness = 200
         self.received: list[Received] = []
         self._planned: list[Answer] = []
 
@@ -44,6 +49,8 @@ class FaultyServer:
         self._planned = list(answers)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/readyz":
+            return web.Response(status=self.readiness)
         body = await request.read()
         self.received.append(
             Received(request.method, request.raw_path, request.query, request.headers, body)

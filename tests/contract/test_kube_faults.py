@@ -276,6 +276,34 @@ async def test_each_refusal_has_its_class(
     assert len(server.received) == 1
 
 
+@pytest.mark.parametrize("readiness", [403, 500, 503])
+async def test_what_an_api_server_forbids_that_is_not_ready_may_be_allowed_later(
+    server: faulty_server.FaultyServer, client: kube.KubeClient, readiness: int
+) -> None:
+    """It has just started, and has not read the Roles."""
+    server.plan(faulty_server.status(403, "Forbidden", "no"))
+    server.readiness = readiness
+
+    with pytest.raises(errors.TransientError, match=r"^no \(the API server") as caught:
+        await patch(client)
+
+    assert (caught.value.status, caught.value.reason) == (403, "NotReady")
+    assert not caught.value.sent
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("readiness", [200, 404])
+async def test_what_an_api_server_forbids_that_is_ready_is_forbidden(
+    server: faulty_server.FaultyServer, client: kube.KubeClient, readiness: int
+) -> None:
+    """Or one behind something that does not pass the question on."""
+    server.plan(faulty_server.status(403, "Forbidden", "no"))
+    server.readiness = readiness
+
+    with pytest.raises(errors.PermanentError, match=r"^no$"):
+        await patch(client)
+
+
 async def test_a_message_is_one_short_line_without_control_characters(
     server: faulty_server.FaultyServer, client: kube.KubeClient
 ) -> None:

@@ -240,6 +240,21 @@ def test_a_refusal_for_good_ends_the_request_after_one_try(
     assert plant.breaker(name) is None
 
 
+def test_what_an_api_server_forbids_that_has_just_started_is_tried_again(plant: Rig) -> None:
+    """Until it has read the Roles it forbids everything, and is not ready."""
+    name = "starting"
+    ready(plant, name)
+    with (
+        plant.proxy.on("PATCH", patches(name), faults.answer(403)),
+        plant.proxy.on("GET", "^/readyz$", faults.answer(500)) as asked,
+    ):
+        plant.home.ask(plant.request(name, name))
+        status = plant.resumed_once(name)
+    assert asked.hits == 1
+    reasons = [one["reason"] for one in status["attempts"]]
+    assert reasons == [Reason.API_UNAVAILABLE, Reason.GATE_OPENED]
+
+
 @pytest.mark.parametrize("how", ["503", "drop before", "drop after", "reset", "garbage"])
 def test_a_status_that_cannot_be_written_is_right_in_the_end_and_the_gate_was_opened_once(
     plant: Rig, how: str

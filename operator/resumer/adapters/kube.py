@@ -43,6 +43,14 @@ twenty-five times as much. Of a page that is larger, a smaller part is asked for
 _LARGE_BODY: Final = 2**20
 """Bytes from which on aiohttp wants a body as a file, to write it in parts."""
 
+_FORBIDDEN: Final = 403
+
+_READINESS: Final = "/readyz"
+"""Kubernetes lets everybody who is known ask for it (`system:public-info-viewer`)."""
+
+_READY: Final = (200, 404)
+"""What is in front of an API server may not pass the question on."""
+
 _NAME: Final = re.compile(names.DNS_SUBDOMAIN)
 
 
@@ -234,7 +242,8 @@ class KubeClient:
                 return response
             async with response:
                 raw = await response.read()
-            raise faults.of_answer(response.status, response.headers, raw, json_patch=False)
+            refusal = faults.of_answer(response.status, response.headers, raw, json_patch=False)
+            raise await self._in_truth(refusal)
 
         try:
             # Many open at the same time, at the start for one: that waits its turn like a call.
@@ -368,7 +377,10 @@ class KubeClient:
             raise faults.of_closed_session() from error
         if response.status >= 300:
             json_patch = headers.get("Content-Type") == PatchType.JSON
-            raise faults.of_answer(response.status, response.headers, raw, json_patch=json_patch)
+            refusal = faults.of_answer(
+                response.status, response.headers, raw, json_patch=json_patch
+            )
+            raise await self._in_truth(refusal)
         try:
             answer = json.loads(raw)
         except ValueError as error:
@@ -376,6 +388,33 @@ class KubeClient:
         if not isinstance(answer, dict):
             raise faults.of_unreadable(response.status)
         return answer
+
+    async def _in_truth(self, refusal: errors.ApiError) -> errors.ApiError:
+        """What a refusal means: a 403 of an API server that is not ready yet passes by itself.
+
+        One that has just started answers before it has read the Roles, and forbids everything to
+        everybody for some seconds. It then does not say that it is ready, either because it is not
+        or because it forbids the question as well.
+        """
+        if refusal.status != _FORBIDDEN or await self._is_ready():
+            return refusal
+        return errors.TransientError(
+            f"{refusal} (the API server does not say that it is ready)",
+            status=refusal.status,
+            reason="NotReady",
+            sent=False,
+        )
+
+    async def _is_ready(self) -> bool:
+        url = yarl.URL(f"{self._server}{_READINESS}", encoded=True)
+        try:
+            async with self._session.get(
+                url, timeout=self._timeout, allow_redirects=False
+            ) as response:
+                return response.status in _READY
+        except (aiohttp.ClientError, OSError, RuntimeError):
+            # The last one, if the session was closed meanwhile.
+            return False
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
