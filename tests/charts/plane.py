@@ -12,6 +12,8 @@ import secrets
 import threading
 from collections.abc import Sequence
 
+import urllib3
+
 from tests.charts import people
 from tests.charts.charts import Json
 from tests.controlplane import client, components, launcher
@@ -90,11 +92,16 @@ class Kubelet:
 
     def _run(self) -> None:
         while not self._ended.wait(_POLL):
-            for pod in self._cluster.list_all("v1/Pod"):
-                if pod["status"].get("phase") == "Pending":
-                    # It may have been deleted meanwhile.
-                    with contextlib.suppress(client.ApiError):
-                        say_ready(self._cluster, pod)
+            # A pod that has gone, an answer that was late: the next round sees what is there then.
+            with contextlib.suppress(client.ApiError, urllib3.exceptions.HTTPError, OSError):
+                self._round()
+
+    def _round(self) -> None:
+        for pod in self._cluster.list_all("v1/Pod"):
+            if pod["status"].get("phase") == "Pending":
+                # It may have been deleted meanwhile; the others are ready all the same.
+                with contextlib.suppress(client.ApiError):
+                    say_ready(self._cluster, pod)
 
 
 def say_ready(cluster: client.Cluster, pod: Json) -> None:

@@ -20,14 +20,19 @@ COLLECTION = kube.path("argoproj.io/v1alpha1", "workflows", "team-a")
 OPERATIONS = [{"op": "test", "path": "/metadata/uid", "value": "u-1"}]
 
 
+hasty = pytest.mark.parametrize("client", [2.0], indirect=True, ids=["hasty"])
+"""The client gives up soon: for answers that do not come."""
+
+
 @pytest.fixture
 async def client(
-    server: faulty_server.FaultyServer, tmp_path: pathlib.Path
+    request: pytest.FixtureRequest, server: faulty_server.FaultyServer, tmp_path: pathlib.Path
 ) -> AsyncIterator[kube.KubeClient]:
+    """It is patient: a machine that stands still for a moment is no fault of the server."""
     config = tmp_path / "kubeconfig"
     config.write_text(server.kubeconfig(token="secret-token"))
     async with faulty_server.connected(str(config)) as link:
-        yield link.client(timeout=0.4, max_connections=2)
+        yield link.client(timeout=getattr(request, "param", 20.0), max_connections=2)
 
 
 async def patch(client: kube.KubeClient) -> dict[str, Any]:
@@ -116,7 +121,6 @@ def test_what_is_no_name_of_kubernetes_never_becomes_part_of_a_path(field: str, 
         (faulty_server.answer(200, b"\xff\xfe{"), "UnreadableBody"),
         (faulty_server.reset, "ServerDisconnectedError"),
         (faulty_server.cut, "ClientPayloadError"),
-        (faulty_server.silence, "TimeoutError"),
     ],
 )
 async def test_what_may_be_better_later_is_transient_and_may_have_been_carried_out(
@@ -133,6 +137,20 @@ async def test_what_may_be_better_later_is_transient_and_may_have_been_carried_o
     assert (caught.value.reason, caught.value.sent) == (reason, True)
     assert caught.value.retry_after is None
     assert "secret" not in str(caught.value)
+    assert len(server.received) == 1, "a patch must never be sent twice"
+
+
+@hasty
+async def test_an_answer_that_does_not_come_is_transient_and_may_have_been_carried_out(
+    server: faulty_server.FaultyServer, client: kube.KubeClient
+) -> None:
+    server.plan(faulty_server.silence)
+
+    with pytest.raises(errors.TransientError) as caught:
+        await patch(client)
+
+    assert (caught.value.reason, caught.value.sent) == ("TimeoutError", True)
+    assert caught.value.retry_after is None
     assert len(server.received) == 1, "a patch must never be sent twice"
 
 
@@ -169,6 +187,7 @@ async def test_a_tls_handshake_that_fails_is_transient_and_was_never_sent(
     assert caught.value.sent is False
 
 
+@hasty
 async def test_a_call_that_found_no_free_connection_was_never_sent(
     server: faulty_server.FaultyServer, client: kube.KubeClient
 ) -> None:

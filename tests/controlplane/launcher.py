@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 import signal
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self, get_args
 
 import yaml
 
-from tests.controlplane import build, client, components, processes, seed, supervised
+from tests.controlplane import build, client, components, processes, seed, storage, supervised
 
 Crds = Literal["full", "minimal"]
 
@@ -98,6 +99,8 @@ class ControlPlane:
         self._built = built
         self._running: dict[str, processes.Process] = {}
         self._argo_waits = False
+        # Of the kinds that tests read and write.
+        self._collections: Sequence[str] = ()
         self._supervisor = supervised.Supervisor(layout.workdir)
         self.kubeconfig = layout.kubeconfig
         self.server = layout.server
@@ -135,9 +138,11 @@ class ControlPlane:
         """
         self._launch(name)
         self._await_ready(name)
-        if self._argo_waits and all(backend in self._running for backend in _BACKENDS):
-            self._argo_waits = False
-            self.start_component(components.ARGO.name)
+        if name in _BACKENDS and all(backend in self._running for backend in _BACKENDS):
+            self._await_of_kinds(storage.cut_off)
+            if self._argo_waits:
+                self._argo_waits = False
+                self.start_component(components.ARGO.name)
 
     def stop_component(self, name: str) -> None:
         """Stop a component as its operator would, and wait until it has ended.
@@ -186,8 +191,9 @@ class ControlPlane:
             else:
                 cluster.establish(argo)
                 self._keep_seed(kept)
-            for one in self._options.crd_folders:
-                cluster.establish(client.load_definitions(one))
+            ours = [client.load_definitions(one) for one in self._options.crd_folders]
+            for definitions in ours:
+                cluster.establish(definitions)
             cluster.apply(_argo_configuration(self._options.argo_config))
         # After the CRDs, else the garbage collector would learn of them half a minute late.
         last = [components.CONTROLLER_MANAGER.name]
@@ -197,6 +203,9 @@ class ControlPlane:
             self._launch(name)
         for name in last:
             self._await_ready(name)
+        workflows = [one for one in argo if one["spec"]["names"]["kind"] == "Workflow"]
+        self._collections = storage.collections(itertools.chain(workflows, *ours))
+        self._await_of_kinds(storage.unlisted)
 
     def _keep_seed(self, kept: pathlib.Path) -> None:
         self._supervisor.signal(components.ETCD.name, signal.SIGSTOP)
@@ -237,14 +246,21 @@ class ControlPlane:
         self._running[name] = process
 
     def _await_ready(self, name: str) -> None:
-        process = self._running[name]
+        self._await(name, self._running[name].ready)
+
+    def _await_of_kinds(self, look: Callable[[client.Cluster, Sequence[str]], str | None]) -> None:
+        with contextlib.closing(client.Cluster(self.kubeconfig)) as cluster:
+            self._await(components.API_SERVER.name, lambda: look(cluster, self._collections))
+
+    def _await(self, name: str, look: Callable[[], str | None]) -> None:
+        """Returns when a look, which says what a component lacks, finds nothing lacking."""
         deadline = time.monotonic() + _START_TIMEOUT
         while True:
             late = time.monotonic() > deadline
             # Before the probe: another server may have taken a dead one's port.
             for ended, code in self.ended().items():
                 raise StartFailed(ended, f"ended with exit code {code}", self.log_tail(ended))
-            if (lacking := process.ready()) is None:
+            if (lacking := look()) is None:
                 return
             if late:
                 what = f"was not ready within {_START_TIMEOUT:g} s ({lacking})"

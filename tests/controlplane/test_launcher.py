@@ -55,13 +55,13 @@ def drive_to_success(cluster: client.Cluster, namespace: str) -> None:
     """Suspend a Workflow, resume it as Argo's own CLI does, and see it succeed."""
     cluster.create(SUSPENDED, namespace)
     workflow = cluster.wait_for(
-        "Workflow", "waits", namespace, suspend_node, 20, describe="suspended"
+        "Workflow", "waits", namespace, suspend_node, 60, describe="suspended"
     )
     node = suspend_node(workflow)
     assert node is not None
     patch = {"status": {"nodes": {node["id"]: {"phase": "Succeeded"}}}}
     cluster.patch("Workflow", "waits", namespace, patch)
-    cluster.wait_for("Workflow", "waits", namespace, has_succeeded, 20, describe="Succeeded")
+    cluster.wait_for("Workflow", "waits", namespace, has_succeeded, 60, describe="Succeeded")
 
 
 def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:

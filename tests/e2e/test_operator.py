@@ -11,7 +11,7 @@ import pytest
 from resumer.api.outcomes import Reason
 from tests.controlplane import client
 from tests.controlplane.plugin import KubeconfigFor
-from tests.e2e.support import audit, manifests, process
+from tests.e2e.support import audit, manifests, process, waiting
 from tests.e2e.support import home as homes
 from tests.e2e.support.audit import Call
 from tests.e2e.support.home import Home
@@ -42,6 +42,17 @@ def eventually(look: Callable[[], object], wanted: object) -> None:
         time.sleep(0.1)
 
 
+def shown(home: Home, workflow: Json, task: str) -> Json:
+    """Submits a Workflow, and returns it once the operator's own watch has shown its gate.
+
+    A request that comes before that waits for it, which costs a write more.
+    """
+    body, seen = home.submit(workflow), f"{workflow['metadata']['name']}-seen"
+    home.ask(manifests.resume(seen, task=task, dryRun=True))
+    home.came_to(seen, Reason.WOULD_RESUME)
+    return body
+
+
 def of_two(name: str, calls: Sequence[Call]) -> Sequence[Call]:
     """The calls about the Workflow and the WorkflowResume of this name."""
     return sorted(call for call in calls if call.name == name and call.resource != "events")
@@ -50,7 +61,7 @@ def of_two(name: str, calls: Sequence[Call]) -> Sequence[Call]:
 def test_a_resume_costs_two_writes_and_no_read(
     home: Home, operator: Operator, audit_log: pathlib.Path
 ) -> None:
-    home.submit(manifests.two_gates("cheap", "111"))
+    shown(home, manifests.two_gates("cheap", "111"), "111")
     before = audit.calls(audit_log, home.namespace)
     home.ask(
         manifests.resume(
@@ -80,7 +91,7 @@ def test_a_resume_costs_two_writes_and_no_read(
 def test_a_finished_request_that_is_seen_again_costs_nothing(
     home: Home, operator: Operator, audit_log: pathlib.Path
 ) -> None:
-    home.submit(manifests.two_gates("settled", "112"))
+    shown(home, manifests.two_gates("settled", "112"), "112")
     home.ask(manifests.resume("settled", task="112"))
     home.resumed("settled")
     note = {"metadata": {"annotations": {"example.com/note": "seen again"}}}
@@ -97,17 +108,18 @@ def test_a_finished_request_that_is_seen_again_costs_nothing(
 def test_a_request_that_waits_costs_one_write_until_its_gate_opens(
     home: Home, operator: Operator, audit_log: pathlib.Path
 ) -> None:
-    home.submit(
-        manifests.workflow(
-            "patient",
-            manifests.steps(step("nap", "nap"), step("wait", "gate")),
-            manifests.gate("nap", duration="3s"),
-            manifests.gate(),
-            task="114",
-        )
+    workflow = manifests.workflow(
+        "patient",
+        manifests.steps(step("before", "gate"), step("wait", "gate")),
+        manifests.gate(),
+        task="114",
     )
-    home.ask(manifests.resume("patient", task="114"))
+    before = homes.node(shown(home, workflow, "114"), "before")["id"]
+    home.ask(manifests.resume("patient", task="114", nodeFieldSelector="displayName=wait"))
     home.came_to("patient", Reason.GATE_NOT_OPEN)
+    # Somebody else opens the gate before.
+    opened = {"status": {"nodes": {before: {"phase": "Succeeded"}}}}
+    home.cluster.patch(homes.WORKFLOW, "patient", home.namespace, opened)
     home.resumed("patient")
     expected = [
         Call("patch", "workflowresumes/status", "patient", 200),
@@ -249,6 +261,20 @@ def role(namespace: str, user: str) -> list[Json]:
     ]
 
 
+def may_patch(home: Home, user: str) -> bool:
+    """Whether a user may patch Workflows, as the API server knows it by now."""
+    asked = {"group": "argoproj.io", "resource": "workflows", "verb": "patch"}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": user,
+            "resourceAttributes": {**asked, "namespace": home.namespace},
+        },
+    }
+    return bool(home.cluster.create(review)["status"]["allowed"])
+
+
 def test_without_the_right_to_patch_workflows_a_request_fails_and_says_so(
     cluster: client.Cluster, kubeconfig_for: KubeconfigFor, tmp_path: pathlib.Path
 ) -> None:
@@ -275,5 +301,6 @@ def test_without_the_right_to_patch_workflows_a_request_fails_and_says_so(
                 [{"op": "add", "path": "/rules/-", "value": more}],
                 content_type=client.JSON_PATCH,
             )
+            waiting.eventually(lambda: may_patch(home, user), lambda: f"{user} may not patch")
             home.ask(manifests.resume("open", task="1"))
             home.resumed("open")

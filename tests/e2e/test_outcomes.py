@@ -435,7 +435,7 @@ def test_an_output_that_somebody_has_set_by_then_is_not_changed(home: Home) -> N
 
 def test_the_newest_of_several_workflows_is_resumed_where_the_policy_says_so(home: Home) -> None:
     ours = {"kind-of-play": "newest"}
-    home.ask(manifests.policy("newest", matches=ours, defaults={"ambiguity": "Newest"}))
+    home.govern(manifests.policy("newest", matches=ours, defaults={"ambiguity": "Newest"}))
     # Their creation times have whole seconds: of the same age, the last by name counts as newer.
     for name in ("newest-a", "newest-b"):
         home.submit(manifests.workflow(name, task="41", labels=ours))
@@ -447,7 +447,9 @@ def test_the_newest_of_several_workflows_is_resumed_where_the_policy_says_so(hom
 
 def test_the_older_workflows_are_terminated_where_the_policy_says_so(home: Home) -> None:
     ours = {"kind-of-play": "only"}
-    home.ask(manifests.policy("only", matches=ours, defaults={"ambiguity": "NewestCancelOthers"}))
+    home.govern(
+        manifests.policy("only", matches=ours, defaults={"ambiguity": "NewestCancelOthers"})
+    )
     for name in ("only-a", "only-b", "only-c"):
         home.submit(manifests.workflow(name, task="42", labels=ours))
     home.ask(manifests.resume("only", task="42", policyName="only"))

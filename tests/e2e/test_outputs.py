@@ -223,7 +223,7 @@ def test_two_values_that_only_together_are_a_template_never_reach_the_workflow(h
 def test_a_value_is_evaluated_where_the_policy_of_the_stage_allows_templates(home: Home) -> None:
     ours = {"templates": "allowed"}
     stage = {"name": manifests.PR_CREATED, "eventTypes": ["pr-created"], "allowTemplates": True}
-    home.ask(manifests.policy("templates", stage, matches=ours))
+    home.govern(manifests.policy("templates", stage, matches=ours))
     gate = manifests.gate("gate", "title")
     home.submit(
         passes_on("evaluated", "76", gate, "title", arguments={"secret": SECRET}, labels=ours)

@@ -128,7 +128,7 @@ def test_the_three_manifests_created_before_the_workflow_lead_it_through_its_gat
 def test_a_policy_moves_the_stage_on_so_that_the_manifests_can_stay_as_they_stand(
     home: Home,
 ) -> None:
-    home.ask(
+    home.govern(
         manifests.policy(
             "moves-on",
             {

@@ -37,8 +37,10 @@ GRAFANA = {
 """What Grafana would put for the variables."""
 
 _YOUNG = "no request of a test is a minute old"
+_MAYBE_ZERO = "Waiting requests by age 1m-5m"
+"""On a slow machine a request that waits may have come to that age."""
 _ZERO = {
-    "Waiting requests by age 1m-5m": _YOUNG,
+    _MAYBE_ZERO: _YOUNG,
     "Waiting requests by age 5m-15m": _YOUNG,
     "Waiting requests by age 15m-1h": _YOUNG,
     "Waiting requests by age 1h-6h": _YOUNG,
@@ -189,7 +191,7 @@ def test_every_query_of_the_dashboard_has_an_answer(watched: Prometheus) -> None
         elif not any(numbers):
             zero.append(name)
     assert empty == []
-    assert set(zero) == set(_ZERO)
+    assert {*zero, _MAYBE_ZERO} == set(_ZERO)
 
 
 def test_no_variable_is_left_in_what_is_asked() -> None:

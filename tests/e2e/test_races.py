@@ -125,7 +125,7 @@ def test_a_delay_that_argo_ends_while_it_is_resumed_was_not_ended_by_the_request
     plant: Rig,
 ) -> None:
     body = plant.workflow("delayed", STAGE)
-    body["spec"]["templates"][1] = manifests.gate("first", duration="4s")
+    body["spec"]["templates"][1] = manifests.gate("first", duration="12s")
     hold = held(plant, body, nodeFieldSelector=FIRST)
     plant.home.at_gate("delayed", "second")
     hold.release()
@@ -137,7 +137,7 @@ def test_a_delay_that_argo_ends_while_it_is_resumed_was_not_ended_by_the_request
 def test_a_workflow_whose_deadline_passes_while_it_is_resumed_makes_the_request_late(
     plant: Rig,
 ) -> None:
-    hold = held(plant, plant.workflow("overdue", STAGE, activeDeadlineSeconds=5))
+    hold = held(plant, plant.workflow("overdue", STAGE, activeDeadlineSeconds=12))
     plant.home.ended("overdue", "Failed")
     hold.release()
     plant.came_to("overdue", Reason.WORKFLOW_FINISHED)

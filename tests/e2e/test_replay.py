@@ -29,7 +29,7 @@ def run(
         env={**os.environ, "KUBECONFIG": str(home.cluster.kubeconfig)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -37,7 +37,7 @@ def run(
 def test_a_delivery_is_explained_and_its_manifest_resumes(
     home: Home, tmp_path: pathlib.Path
 ) -> None:
-    home.ask(m.policy("play", *plays.STAGES, matches=plays.PLAY))
+    home.govern(m.policy("play", *plays.STAGES, matches=plays.PLAY))
     home.submit(plays.play("4711", "created"))
     before = home.workflow("play-4711")
     delivery = deliveries.opened("4711")

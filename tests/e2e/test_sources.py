@@ -22,6 +22,7 @@ from tests.e2e.support import manifests as m
 from tests.e2e.support.argoevents import ArgoEvents
 from tests.e2e.support.home import RESUME, Home
 from tests.e2e.support.plays import PLAY
+from tests.e2e.support.process import Operator
 
 pytestmark = pytest.mark.usefixtures("operator")
 
@@ -31,13 +32,13 @@ _TIMEOUT = 60.0
 
 
 @pytest.fixture(scope="module", autouse=True)
-def policy(home: Home) -> None:
+def policy(home: Home, operator: Operator) -> None:
     """A stage that a person, a job or another system opens."""
     stages = (
         {"name": m.PR_CREATED, "eventTypes": ["checks-passed", "approved"]},
         {"name": m.PR_APPROVED, "eventTypes": ["pr-approved"]},
     )
-    home.ask(m.policy("sources", *stages, matches=PLAY))
+    home.govern(m.policy("sources", *stages, matches=PLAY))
 
 
 @pytest.fixture(scope="module")

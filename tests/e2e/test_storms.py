@@ -71,25 +71,14 @@ def plant(
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USER}],
         }
     )
-    waiting.eventually(lambda: served(home), lambda: "WorkflowResumes cannot be listed")
     with rig.running(
         home,
         tmp_path_factory.mktemp("storms"),
-        options=["--request-timeout", "50"],
+        # A sweep would be turned away with the rest, and take the turn of one that is looked at.
+        options=["--request-timeout", "50", "--cleanup-interval", "0"],
         upstream=plane.kubeconfig_for(USER),
     ) as started:
         yield started
-
-
-def served(home: Home) -> bool:
-    """Whether the API server is ready for the kind: just installed, it answers 429 for a while."""
-    try:
-        home.cluster.list_all(homes.RESUME, home.namespace)
-    except client.ApiError as error:
-        if error.status != 429:
-            raise
-        return False
-    return True
 
 
 def numbered(stage: str, count: int) -> Sequence[str]:
@@ -264,9 +253,10 @@ def test_a_half_open_breaker_tries_one_of_a_hundred_and_then_lets_all_go(
         assert [one["reason"] for one in status["attempts"]] == ["GateOpened"]
         assert "retry" not in status
     assert plant.breaker_in(stage, "Closed")["consecutiveFailures"] == 0
-    # Not all in the same instant. So many lose their order on the way; test_breaker has that.
+    # Not all in the same instant: it takes two seconds, less what a busy machine stands still. So
+    # many lose their order on the way; test_breaker has that.
     began = [plant.writes(name)[0].began for name in others]
-    assert (max(began) - min(began)).total_seconds() > 1
+    assert (max(began) - min(began)).total_seconds() > 0.2
 
 
 class Counting:
@@ -328,9 +318,11 @@ def test_what_is_new_passes_what_piled_up_while_the_operator_was_down(plant: Rig
             each_opened_once(plant, [*names, *new])
     finally:
         counting.let.set()
-        plant.stop()
         plant.options = before
-        plant.start()
+        try:
+            plant.stop()
+        finally:
+            plant.start()
     assert 1 < counting.most <= few
     writes = plant.proxy.log("PATCH", rf"/workflows/{stage}-")
     order = [one.path.rpartition("/")[2] for one in sorted(writes, key=lambda one: one.began)]

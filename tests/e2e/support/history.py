@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import http
 import json
 import threading
 import urllib.parse
@@ -109,6 +110,8 @@ class History:
     def _read(self, response: urllib3.BaseHTTPResponse) -> None:
         rest = b""
         try:
+            if response.status != http.HTTPStatus.OK:
+                raise ValueError(f"status {response.status}: {response.data.decode()}")
             for chunk in response.stream(amt=None, decode_content=True):
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
