@@ -6,6 +6,7 @@ differs is what their charts differ in: definitions, options, rights and values.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -22,7 +23,7 @@ from tests import builders
 from tests.charts import charts, node
 from tests.charts.charts import Json
 from tests.charts.plane import Plane
-from tests.controlplane import build, components, toolchain
+from tests.controlplane import build, client, components, toolchain
 from tests.e2e.support import home as homes
 from tests.e2e.support import manifests, pages, waiting
 from tests.e2e.support.home import Home
@@ -153,12 +154,20 @@ def desk(plane: Plane, tmp_path: pathlib.Path) -> Iterator[Desk]:
 
 
 def clean(desk: Desk) -> None:
-    """Uninstalls all releases, and deletes what they and the test have left."""
-    for release in desk.type(f"helm list --short --namespace {SYSTEM}").split():
-        desk.type(f"helm uninstall {release} --namespace {SYSTEM}")
-    cluster = desk.home.cluster
+    """Uninstalls all releases, and deletes what they and the test have left.
+
+    All of it is tried, whatever fails: the next test begins with this cluster.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.callback(sweep, desk.home.cluster)
+        stack.callback(desk.node.settled)
+        for release in desk.type(f"helm list --short --namespace {SYSTEM}").split():
+            stack.callback(desk.type, f"helm uninstall {release} --namespace {SYSTEM}")
+
+
+def sweep(cluster: client.Cluster) -> None:
+    """Deletes what no release takes along, and the definitions that `kubectl` has changed."""
     # An operator whose rights went before it could not give its Lease back: nobody waits for that.
-    desk.node.settled()
     for one in cluster.list_all(LEASE, SYSTEM):
         cluster.delete(LEASE, one["metadata"]["name"], SYSTEM)
     for kind in (homes.WORKFLOW, homes.RESUME, homes.POLICY):
@@ -295,9 +304,7 @@ def test_an_older_version_reads_what_a_newer_one_wrote_and_loses_nothing(
     desk.opened_once(done, release=RELEASE)
     # The newer version knows a reason, a condition and a field more.
     for name in waiting_ones:
-        written(desk, name)
-    newer = cluster.get(homes.RESUME, waiting_ones[0], TEAM)
-    assert newer["status"]["later"] == "yes"
+        assert written(desk, name)["status"]["later"] == "yes"
     assert cluster.get(homes.POLICY, "mine", TEAM)["spec"]["stages"][0]["later"] == "yes"
 
     # This code is also an older one under newer definitions, and hears of such objects.
@@ -330,8 +337,12 @@ def test_an_older_version_reads_what_a_newer_one_wrote_and_loses_nothing(
     desk.type(look.replace("helm upgrade ", "helm upgrade --force-conflicts "))
 
 
-def written(desk: Desk, name: str) -> None:
-    """Gives a request that waits the status that a newer version would give it."""
+def written(desk: Desk, name: str) -> Json:
+    """Gives a request that waits the status that a newer version would give it.
+
+    Returns:
+        The request with that status, which the operator soon replaces by its own.
+    """
     condition = {
         "type": "Later",
         "status": "True",
@@ -342,7 +353,9 @@ def written(desk: Desk, name: str) -> None:
     body = desk.home.cluster.get(homes.RESUME, name, TEAM)
     conditions = [*body["status"]["conditions"], condition]
     status = {"later": "yes", "reason": "LaterReason", "conditions": conditions}
-    desk.home.cluster.patch(homes.RESUME, name, TEAM, {"status": status}, subresource="status")
+    return desk.home.cluster.patch(
+        homes.RESUME, name, TEAM, {"status": status}, subresource="status"
+    )
 
 
 def test_blue_and_green_share_a_lease_and_the_work_moves_between_them(desk: Desk) -> None:

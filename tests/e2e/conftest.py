@@ -14,7 +14,7 @@ import pytest
 
 from tests.controlplane import client
 from tests.e2e.support import home as homes
-from tests.e2e.support import process
+from tests.e2e.support import process, rig
 from tests.e2e.support.home import Home
 
 
@@ -41,6 +41,15 @@ def operator(
         home.cluster.kubeconfig, log, [home.namespace], options=operator_options
     ) as started:
         yield started
+
+
+@pytest.fixture(autouse=True)
+def at_work(request: pytest.FixtureRequest) -> None:
+    """The operator of a module's `plant` is at work, whatever became of the test before."""
+    if "plant" in request.fixturenames:
+        plant = request.getfixturevalue("plant")
+        if isinstance(plant, rig.Rig):
+            plant.revive()
 
 
 @pytest.fixture

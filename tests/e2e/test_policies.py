@@ -268,9 +268,9 @@ def test_of_several_policies_that_match_the_one_with_the_most_requirements_wins(
         ("several-2", [ordered[1], "broad"]),
         ("several-3", ["broad"]),
     ):
-        home.submit(plant.workflow(name, "several"))
-        labels = {"metadata": {"labels": {**ours, "task-id": name}}}
-        home.cluster.patch(homes.WORKFLOW, name, home.namespace, labels)
+        workflow = plant.workflow(name, "several")
+        workflow["metadata"]["labels"] |= {**ours, "task-id": name}
+        home.submit(workflow)
         home.ask(manifests.resume(name, task=name, event_type="several"))
         status = plant.came_to(name, Reason.GATE_OPENED)
         assert status["policy"] == {"name": rulers[0], "alsoMatching": rulers[1:]}
@@ -308,16 +308,15 @@ def test_a_policy_and_a_breaker_deleted_while_nothing_is_heard_are_gone_afterwar
     plant.came_to("gap-held", Reason.BREAKER_OPEN)
 
     both = "/workflowresume(policies|breakers)$"
-    plant.proxy.freeze(both)
-    home.cluster.delete(homes.POLICY, "gone", home.namespace)
-    home.cluster.delete(rig.BREAKER, "gap", home.namespace)
-    for one in ("/workflowresumepolicies$", "/workflowresumebreakers$"):
-        plant.proxy.expire(one)
-    plant.proxy.cut(both)
+    with plant.proxy.frozen(both):
+        home.cluster.delete(homes.POLICY, "gone", home.namespace)
+        home.cluster.delete(rig.BREAKER, "gap", home.namespace)
+        for one in ("/workflowresumepolicies$", "/workflowresumebreakers$"):
+            plant.proxy.expire(one)
+        plant.proxy.cut(both)
 
-    plant.resumed_once("gap-held")
-    plant.operator.wait_logged("policy was deleted unseen", waiting.TIMEOUT, policy="gone")
-    plant.proxy.thaw()
+        plant.resumed_once("gap-held")
+        plant.operator.wait_logged("policy was deleted unseen", waiting.TIMEOUT, policy="gone")
     home.ask(plant.request("gone", "gone"))
     plant.came_to("gone", Reason.POLICY_NOT_FOUND)
 

@@ -83,23 +83,9 @@ def test_what_was_asked_for_before_and_after_an_outage_is_resumed_once(
                 lambda: any(plant.writes(name) for name in names), lambda: "no write ended"
             )
             assert not any(one.took_effect for name in names for one in plant.writes(name))
-    answers(plant)
     asked(plant, names[GATES // 2 :])
     all_resumed_once(plant, names)
     assert plant.operator is operator
-
-
-def answers(plant: Rig) -> None:
-    """Returns once the API server takes writes again."""
-
-    def taken() -> bool:
-        with contextlib.suppress(client.ApiError):
-            labels = {"metadata": {"labels": {"answers": "yes"}}}
-            plant.home.cluster.patch("Namespace", plant.home.namespace, None, labels)
-            return True
-        return False
-
-    waiting.eventually(taken, lambda: "no write is taken")
 
 
 def test_what_is_deleted_in_a_gap_that_the_api_server_cannot_fill_is_not_acted_upon(
@@ -112,14 +98,12 @@ def test_what_is_deleted_in_a_gap_that_the_api_server_cannot_fill_is_not_acted_u
     asked(plant, early)
     for name in early:
         plant.home.came_to(name, Reason.WORKFLOW_NOT_FOUND)
-    plant.proxy.freeze("/workflow(resume)?s$")
-    plant.home.cluster.delete(homes.RESUME, early[0], plant.home.namespace)
-    plant.home.cluster.delete(homes.WORKFLOW, gone, plant.home.namespace)
-    asked(plant, [kept, gone])
-    plant.home.submit(plant.workflow(early[1], STAGE))
-    plane.restart(components.API_SERVER.name)
-    answers(plant)
-    plant.proxy.thaw()
+    with plant.proxy.frozen("/workflow(resume)?s$"):
+        plant.home.cluster.delete(homes.RESUME, early[0], plant.home.namespace)
+        plant.home.cluster.delete(homes.WORKFLOW, gone, plant.home.namespace)
+        asked(plant, [kept, gone])
+        plant.home.submit(plant.workflow(early[1], STAGE))
+        plane.restart(components.API_SERVER.name)
     operator.wait_logged("watch interrupted", status=410)
     all_resumed_once(plant, [kept, early[1]])
     plant.home.came_to(gone, Reason.WORKFLOW_NOT_FOUND)
@@ -171,8 +155,10 @@ def test_a_kind_that_is_removed_and_installed_again_is_heard_of_again(
     )
     at = ("CustomResourceDefinition", definition["metadata"]["name"])
     cluster.delete(*at)
-    cluster.wait_gone(*at, None, homes.TIMEOUT)
-    cluster.establish([definition])
+    try:
+        cluster.wait_gone(*at, None, homes.TIMEOUT)
+    finally:
+        cluster.establish([definition])
     asked(plant, [first, second])
     all_resumed_once(plant, [first, second])
     plant.home.submit(plant.workflow("kind-never", STAGE))

@@ -130,13 +130,14 @@ def test_requests_are_served_before_all_workflows_are_read_after_a_start(plant: 
 
 def test_after_a_gap_only_the_workflows_that_changed_in_it_are_read(plant: Rig) -> None:
     names = plant.at_gates(STAGE, 15, "gap")
-    changed, others = names[0], names[1:]
-    plant.proxy.freeze("/workflows$")
-    labels = {"metadata": {"labels": {"seen": "no"}}}
-    plant.home.cluster.patch(homes.WORKFLOW, changed, plant.home.namespace, labels)
-    known = len(plant.proxy.log("GET", "/workflows/"))
-    plant.proxy.expire("/workflows$")
-    plant.proxy.thaw()
+    # What the watch shows last: the operator has heard of all gates before.
+    plant.shown("gap-last", STAGE)
+    changed, others = names[0], [*names[1:], "gap-last"]
+    with plant.proxy.frozen("/workflows$"):
+        labels = {"metadata": {"labels": {"seen": "no"}}}
+        plant.home.cluster.patch(homes.WORKFLOW, changed, plant.home.namespace, labels)
+        known = len(plant.proxy.log("GET", "/workflows/"))
+        plant.proxy.expire("/workflows$")
 
     def read() -> Sequence[str]:
         """The names of the workflows that were read."""
@@ -170,20 +171,19 @@ def test_a_workflow_that_reaches_its_gate_while_nothing_is_heard_is_found_afterw
 ) -> None:
     plant.home.ask(plant.request("unheard", STAGE))
     plant.history.wait_reason("unheard", "WorkflowNotFound")
-    plant.proxy.freeze("/workflows$")
-    plant.home.submit(plant.workflow("unheard", STAGE))
-    # The operator cannot know of it, but that it hears nothing it knows, and of which kind.
-    waiting.eventually(
-        lambda: not health(plant.operator, "workflows"),
-        lambda: plant.operator.get("/healthz")[1],
-    )
-    assert plant.operator.get("/healthz")[0] == 503
-    plant.home.ask(manifests.resume("heard", "nothing", event_type=STAGE))
-    waiting.eventually(
-        lambda: health(plant.operator, "workflowresumes"),
-        lambda: plant.operator.get("/healthz")[1],
-    )
-    plant.proxy.thaw()
+    with plant.proxy.frozen("/workflows$"):
+        plant.home.submit(plant.workflow("unheard", STAGE))
+        # The operator cannot know of it, but that it hears nothing it knows, and of which kind.
+        waiting.eventually(
+            lambda: not health(plant.operator, "workflows"),
+            lambda: plant.operator.get("/healthz")[1],
+        )
+        assert plant.operator.get("/healthz")[0] == 503
+        plant.home.ask(manifests.resume("heard", "nothing", event_type=STAGE))
+        waiting.eventually(
+            lambda: health(plant.operator, "workflowresumes"),
+            lambda: plant.operator.get("/healthz")[1],
+        )
     plant.resumed_once("unheard")
     waiting.eventually(
         lambda: health(plant.operator, "workflows"), lambda: plant.operator.get("/healthz")[1]
@@ -199,24 +199,25 @@ def test_what_is_withdrawn_while_nothing_is_heard_of_requests_opens_no_gate_afte
         plant.home.ask(plant.request(name, STAGE))
         plant.history.wait_reason(name, "WorkflowNotFound")
     streams = plant.proxy.opened(OF_REQUESTS)
-    plant.proxy.freeze(OF_REQUESTS)
-    plant.proxy.cut(OF_REQUESTS)
-    waiting.eventually(
-        lambda: plant.proxy.opened(OF_REQUESTS) > streams, lambda: "the watch is not back"
-    )
-    for name in (silent, listing):
-        plant.home.cluster.delete(homes.RESUME, name, plant.home.namespace)
+    with plant.proxy.frozen(OF_REQUESTS):
+        plant.proxy.cut(OF_REQUESTS)
+        waiting.eventually(
+            lambda: plant.proxy.opened(OF_REQUESTS) > streams, lambda: "the watch is not back"
+        )
+        for name in (silent, listing):
+            plant.home.cluster.delete(homes.RESUME, name, plant.home.namespace)
 
-    for name in (silent, kept):
-        plant.home.submit(plant.workflow(name, STAGE))
-    plant.resumed_once(kept)
-    found_gone(plant, silent)
-
-    # The API server does not tell of what was missed (410), and the new list takes its time.
-    held = faults.Hold()
-    with plant.proxy.on("GET", OF_REQUESTS, held, times=None):
+        for name in (silent, kept):
+            plant.home.submit(plant.workflow(name, STAGE))
+        plant.resumed_once(kept)
+        found_gone(plant, silent)
+        # The API server will not tell of what was missed (410).
         plant.proxy.expire(OF_REQUESTS)
-        plant.proxy.thaw()
+        # The new list takes its time.
+        held = faults.Hold()
+        lists = plant.proxy.on("GET", OF_REQUESTS, held, times=None)
+
+    with lists:
         held.wait()
         plant.home.submit(plant.workflow(listing, STAGE))
         found_gone(plant, listing)

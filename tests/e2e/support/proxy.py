@@ -183,6 +183,15 @@ class Proxy:
         """Lets nothing more through on such watches, those under way and those to come."""
         self._frozen.append(re.compile(path))
 
+    @contextlib.contextmanager
+    def frozen(self, path: str = "") -> Iterator[None]:
+        """`freeze` for the length of the block, however that ends."""
+        self.freeze(path)
+        try:
+            yield
+        finally:
+            self.thaw()
+
     def thaw(self) -> None:
         """Ends all `freeze`; what was held back is lost, as its connection is broken."""
         frozen, self._frozen = self._frozen, []

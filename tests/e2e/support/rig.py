@@ -66,6 +66,11 @@ class Rig:
             self._operator.wait_logged("ready", process.START_TIMEOUT)
         return self._operator
 
+    def revive(self) -> None:
+        """Starts an operator where a test killed it and failed before it started another one."""
+        if self._started and self._operator is None:
+            self.start()
+
     def at_gates(self, stage: str, count: int, prefix: str = "") -> Sequence[str]:
         """So many Workflows of a stage, each at its first gate; named after it, or the prefix."""
         names = [f"{prefix or stage}-{number}" for number in range(count)]
