@@ -8,6 +8,7 @@ breaker.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from datetime import datetime, timedelta
 
 import structlog
@@ -19,6 +20,7 @@ from resumer.api.resume import MAX_ATTEMPT_MESSAGE, Attempt, WorkflowResume
 from resumer.core import backoff, decision, orders, status, suspended
 from resumer.core.checks import of_attempt
 from resumer.core.observation import Decision, End, Facts, ResumeOrder
+from resumer.core.policies import Stage
 from resumer.services.confirming import Confirmer
 from resumer.services.gathering import Gatherer
 from resumer.services.guarding import Guard
@@ -95,10 +97,7 @@ class Attempter:
         stage, now = facts.stage, self._out.clock.now()
         self._out.telemetry.attempted(metric_stage(facts), "Transient")
         await self._guard.failed(request.metadata.namespace, stage, holder, "Timeout", now)
-        count = status.attempts_made(request.status) + 1
-        wait = backoff.delay(stage.retry, count, None, self._out.clock.random())
-        what = f"attempt {count} of {stage.retry.max_attempts} failed: {message}"
-        end = End(Reason.API_UNAVAILABLE, what, until=now + timedelta(seconds=wait))
+        end = self._back_off(request, stage, now, _failed(request, stage, message))
         return facts, end, self._made(request, began, end)
 
     async def _write(
@@ -148,7 +147,7 @@ class Attempter:
         """The write failed, or its answer was lost: look if it was done, else plan the next."""
         now, namespace = self._out.clock.now(), request.metadata.namespace
         stage, holder = facts.stage, request.metadata.uid
-        last = status.attempts_made(request.status) + 1 >= stage.retry.max_attempts
+        last = _number(request) >= stage.retry.max_attempts
         unknown: errors.ApiError | None = None
         if error.sent:
             try:
@@ -166,17 +165,11 @@ class Attempter:
         if unknown is not None and last:
             # Giving up now could be untrue: the next pass begins with another look.
             raise error from unknown
-        count = status.attempts_made(request.status) + 1
-        what = f"attempt {count} of {stage.retry.max_attempts} failed: {error}"
+        what = _failed(request, stage, str(error))
         if last:
             end = End(Reason.RETRIES_EXHAUSTED, what)
-            return end, self._made(request, began, end)
-        wait = backoff.delay(stage.retry, count, None, self._out.clock.random())
-        asked = error.retry_after or 0.0
-        due = now + timedelta(seconds=max(wait, asked))
-        # A wait that the API server asked for is not the policy's to shorten.
-        reason = Reason.RATE_LIMITED if asked > wait else Reason.API_UNAVAILABLE
-        end = End(reason, what, until=due)
+        else:
+            end = self._back_off(request, stage, now, what, asked=error.retry_after)
         return end, self._made(request, began, end)
 
     async def _after_turned_away(
@@ -186,14 +179,40 @@ class Attempter:
         stage = facts.stage
         self._out.telemetry.attempted(metric_stage(facts), "RateLimited")
         await self._guard.ignored(request.metadata.namespace, stage, request.metadata.uid)
-        count = status.attempts_made(request.status) + 1
-        wait = backoff.delay(stage.retry, count, None, self._out.clock.random())
-        due = self._out.clock.now() + timedelta(seconds=max(wait, error.retry_after or 0.0))
-        return End(Reason.RATE_LIMITED, f"no attempt was made: {error}", until=due), None
+        now, what = self._out.clock.now(), f"no attempt was made: {error}"
+        end = self._back_off(request, stage, now, what, asked=error.retry_after)
+        return dataclasses.replace(end, reason=Reason.RATE_LIMITED), None
+
+    def _back_off(
+        self,
+        request: WorkflowResume,
+        stage: Stage,
+        now: datetime,
+        message: str,
+        *,
+        asked: float | None = None,
+    ) -> End:
+        """The end of a pass that has to be made again, after the wait of the stage's strategy.
+
+        Args:
+            request: The request.
+            stage: Its stage.
+            now: From when the wait runs.
+            message: What happened.
+            asked: The seconds of patience that the API server asked for. They are not the policy's
+                to shorten.
+        """
+        wait = backoff.delay(stage.retry, _number(request), None, self._out.clock.random())
+        longer = asked is not None and asked > wait
+        return End(
+            Reason.RATE_LIMITED if longer else Reason.API_UNAVAILABLE,
+            message,
+            until=now + timedelta(seconds=max(wait, asked or 0.0)),
+        )
 
     def _made(self, request: WorkflowResume, began: datetime, end: End) -> Attempt:
         return Attempt(
-            number=status.attempts_made(request.status) + 1,
+            number=_number(request),
             start_time=began,
             end_time=self._out.clock.now(),
             outcome=end.reason.outcome,
@@ -206,6 +225,15 @@ class Attempter:
         if facts.workflow is not None:
             view = orders.applied(facts.workflow, order)
             self._index.assume(view, self._out.clock.now())
+
+
+def _number(request: WorkflowResume) -> int:
+    """The number of the attempt that is under way: 1 for the first one."""
+    return status.attempts_made(request.status) + 1
+
+
+def _failed(request: WorkflowResume, stage: Stage, why: str) -> str:
+    return f"attempt {_number(request)} of {stage.retry.max_attempts} failed: {why}"
 
 
 def refusal(error: errors.PermanentError) -> Reason:
