@@ -1,4 +1,4 @@
-"""How much memory JSON takes once it is read, from above.
+"""How much memory JSON takes once it is read, from above, and how much of it an event may take.
 
 A megabyte of ``{},{},{}`` takes twenty-four times as much once it is read, so the length of the
 text says little. What counts is how many values there are.
@@ -7,6 +7,12 @@ text says little. What counts is how many values there are.
 from __future__ import annotations
 
 from typing import Final
+
+from resumer.api.resume import WorkflowResume
+from resumer.errors import InvalidError
+
+LARGEST_EVENT: Final = 8 * 2**20
+"""How much memory an event may take: forty thousand values; a payload of 256 KiB has a fifth."""
 
 _PER_VALUE: Final = 200
 """Bytes for each value: a dict of one entry takes as much, all others less."""
@@ -35,3 +41,18 @@ def estimate(body: object, most: int) -> int:
             else:
                 waiting.extend(here)
     return found
+
+
+def refuse_too_large(request: WorkflowResume) -> None:
+    """Lets a request pass whose event may be kept.
+
+    Raises:
+        InvalidError: Once read, the event takes too much memory.
+    """
+    if estimate(request.spec.correlation_data.github_event, LARGEST_EVENT) > LARGEST_EVENT:
+        field = "spec.correlationData.githubEvent"
+        raise InvalidError(
+            field,
+            f"{field}: has too many values (texts, numbers, lists, objects): they would take more"
+            f" than {LARGEST_EVENT // 2**20} MiB of memory, about 40000 values are allowed",
+        )

@@ -12,9 +12,10 @@ a request that would wait past its deadline has expired.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 from resumer.api.outcomes import Outcome, Reason
 from resumer.core import orders
@@ -22,7 +23,9 @@ from resumer.core.case import Case, Stop
 from resumer.core.checks import of_attempt, of_gate, of_request, of_workflow
 from resumer.core.observation import Decision, End, Look, Observation, Resume
 
-CHAIN: tuple[Callable[[Case], Case | Stop], ...] = (
+_Check: TypeAlias = Callable[[Case], Case | Stop]
+
+CHAIN: tuple[_Check, ...] = (
     of_request.readable,  # what cannot be read never could: it has resumed nothing
     of_workflow.recorded,  # a resume that happened is a fact, whatever is found wrong now
     of_request.under_policy,
@@ -60,28 +63,46 @@ def decide(seen: Observation, now: datetime) -> Decision:
         now: The time, for deadlines, waits and the trace that a resume leaves.
     """
     case = Case(seen, now)
-    if not all(workflow.read for workflow in seen.workflows):
-        return Decision(Look("a workflow was listed, and is not read yet"), case.facts)
+    return _decision(case, _walk(case))
+
+
+def explain(seen: Observation, now: datetime) -> tuple[Decision, tuple[Step, ...]]:
+    """Decides as `decide` does, and tells how far the request came in the chain; for people."""
+    case = Case(seen, now)
+    walked = tuple(_walk(case))
+    passed = {check: isinstance(result, Case) for check, result in walked}
+    steps = tuple(Step(check.__name__, _asks(check), passed.get(check)) for check in CHAIN)
+    return _decision(case, walked), steps
+
+
+def _walk(case: Case) -> Iterator[tuple[_Check, Case | Stop]]:
+    """The checks one after the other and what came of each, up to the first that stops."""
     for check in CHAIN:
         result = check(case)
+        yield check, result
         if isinstance(result, Stop):
-            return _stopped(result.case, result.what)
+            return
         case = result
-    return Decision(Resume(orders.build(case)), case.facts)
 
 
-def steps(seen: Observation, now: datetime) -> tuple[Step, ...]:
-    """How far a request comes in the chain; for people, `decide` says what follows from it."""
-    case: Case | Stop = Case(seen, now)
-    found = []
-    for check in CHAIN:
-        passed = None
-        if isinstance(case, Case):
-            case = check(case)
-            passed = isinstance(case, Case)
-        asks = (check.__doc__ or "").split("\n\n")[0]
-        found.append(Step(check.__name__, " ".join(asks.split()), passed))
-    return tuple(found)
+def _asks(check: _Check) -> str:
+    asks = (check.__doc__ or "").split("\n\n")[0]
+    return " ".join(asks.split())
+
+
+def _decision(case: Case, walked: Iterable[tuple[_Check, Case | Stop]]) -> Decision:
+    """What follows from the last check that was made.
+
+    Args:
+        case: As it was before the first.
+        walked: What came of each; not asked for while a workflow is not read.
+    """
+    if not all(workflow.read for workflow in case.seen.workflows):
+        return Decision(Look("a workflow was listed, and is not read yet"), case.facts)
+    *_, (_, last) = walked
+    if isinstance(last, Stop):
+        return _stopped(last.case, last.what)
+    return Decision(Resume(orders.build(last)), last.facts)
 
 
 def _stopped(case: Case, what: End | Look) -> Decision:

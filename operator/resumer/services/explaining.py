@@ -12,7 +12,7 @@ from typing import Any
 
 from resumer import errors, ports
 from resumer.api.resume import WorkflowResume
-from resumer.core import decision
+from resumer.core import bulk, decision
 from resumer.core.decision import Step
 from resumer.core.keys import Key
 from resumer.core.observation import Decision
@@ -114,11 +114,9 @@ class Explainer:
 
     async def _explain(self, body: Mapping[str, Any], known: Known | None) -> Explanation:
         request = WorkflowResume.from_json(body)
-        requeststore.refuse_too_large(request)
+        bulk.refuse_too_large(request)
         namespace = request.metadata.namespace
         known = known or await self.known(namespace)
         seen = await Gatherer(known.stores, self._workflows).observe(namespace, request, fresh=True)
-        now = self._clock.now()
-        return Explanation(
-            request, decision.decide(seen, now), decision.steps(seen, now), known.invalid_policies
-        )
+        decided, steps = decision.explain(seen, self._clock.now())
+        return Explanation(request, decided, steps, known.invalid_policies)

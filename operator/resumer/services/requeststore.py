@@ -35,8 +35,6 @@ _RECENT = 128
 """How many requests are kept parsed: some for each worker."""
 _RECENT_BYTES = 32 * 2**20
 """How much memory they may take together, but for the last one."""
-_LARGEST = 8 * 2**20
-"""How much memory an event may take: forty thousand values; a payload of 256 KiB has a fifth."""
 _FASTEST = 1
 """zlib's level: the others save a few percent of a KiB for three times the time."""
 
@@ -165,7 +163,7 @@ class RequestStore:
         self._drop(key)
         try:
             request = WorkflowResume.from_json(body)
-            refuse_too_large(request)
+            bulk.refuse_too_large(request)
         except InvalidError as error:
             found = body.get("status")
             told = None if found is None else found.get("outcome") or ""
@@ -217,7 +215,7 @@ class RequestStore:
             name: item for name, item in body["metadata"].items() if name != "managedFields"
         }
         bare = {**body, "metadata": metadata}
-        self._recent[key] = _Parsed(request, bare, bulk.estimate(bare, 2 * _LARGEST))
+        self._recent[key] = _Parsed(request, bare, bulk.estimate(bare, 2 * bulk.LARGEST_EVENT))
         total = sum(parsed.size for parsed in self._recent.values())
         while len(self._recent) > _RECENT or (total > _RECENT_BYTES and len(self._recent) > 1):
             oldest, parsed = self._recent.popitem(last=False)
@@ -259,21 +257,6 @@ def is_withdrawn(body: Mapping[str, Any]) -> bool:
     It may stay for long: until a finalizer of somebody's is removed, or what it owns is gone.
     """
     return bool((body.get("metadata") or {}).get("deletionTimestamp"))
-
-
-def refuse_too_large(request: WorkflowResume) -> None:
-    """Lets a request pass whose event may be kept.
-
-    Raises:
-        InvalidError: Once read, the event takes too much memory.
-    """
-    if bulk.estimate(request.spec.correlation_data.github_event, _LARGEST) > _LARGEST:
-        field = "spec.correlationData.githubEvent"
-        raise InvalidError(
-            field,
-            f"{field}: has too many values (texts, numbers, lists, objects): they would take more"
-            f" than {_LARGEST // 2**20} MiB of memory, about 40000 values are allowed",
-        )
 
 
 def _packed(parsed: _Parsed) -> bytes | WorkflowResume:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from resumer.core import bulk
+from resumer.errors import InvalidError
+from tests.builders import a_request
 
 
 @pytest.mark.parametrize(
@@ -48,3 +50,14 @@ def test_the_count_stops_beyond_the_bound_at_any_width_and_depth() -> None:
 def test_texts_and_keys_count_with_their_length() -> None:
     assert bulk.estimate({"four": "text"}, 10**9) == 2 * 200 + 8
     assert bulk.estimate(None, 10**9) == 200
+
+
+@pytest.mark.parametrize(("values", "passes"), [(41_000, True), (42_000, False)])
+def test_an_event_may_have_some_forty_thousand_values(values: int, passes: bool) -> None:
+    request = a_request().saying(commits=[0] * values).model()
+    if passes:
+        bulk.refuse_too_large(request)
+        return
+    with pytest.raises(InvalidError, match="about 40000 values are allowed") as raised:
+        bulk.refuse_too_large(request)
+    assert raised.value.field == "spec.correlationData.githubEvent"

@@ -165,7 +165,8 @@ def test_each_defect_is_stopped_by_its_own_check(index: int) -> None:
 def test_the_steps_tell_how_far_a_request_came(index: int) -> None:
     scene = Scene()
     SPOILED[index].spoil(scene)
-    steps = decision.steps(scene.observed(), scene.now)
+    decided, steps = decision.explain(scene.observed(), scene.now)
+    assert decided == scene.decided()
     assert [step.name for step in steps] == [spoiled.check for spoiled in SPOILED]
     assert all(step.asks.endswith(".") and "\n" not in step.asks for step in steps)
     later = len(SPOILED) - index - 1
@@ -173,7 +174,9 @@ def test_the_steps_tell_how_far_a_request_came(index: int) -> None:
 
 
 def test_all_steps_of_a_request_that_resumes_are_passed() -> None:
-    assert all(step.passed for step in decision.steps(Scene().observed(), NOW))
+    decided, steps = decision.explain(Scene().observed(), NOW)
+    assert decided == Scene().decided()
+    assert all(step.passed for step in steps)
 
 
 @pytest.mark.parametrize(
