@@ -52,33 +52,6 @@ class Condition(base.ApiModel):
     message: Annotated[base.Text, pydantic.Field(max_length=MAX_MESSAGE)] = ""
 
 
-_CORRELATED: Final = frozenset(
-    {
-        Reason.GATE_OPENED,
-        Reason.WORKFLOW_UNSUSPENDED,
-        Reason.FAILED_BY_EVENT,
-        Reason.WOULD_RESUME,
-        Reason.WOULD_FAIL,
-        Reason.GATE_ALREADY_OPENED,
-        Reason.GATE_ALREADY_FAILED,
-        Reason.NO_GATE_TO_FAIL,
-        Reason.STAGE_ALREADY_RESUMED,
-        Reason.WORKFLOW_FINISHED,
-        Reason.STAGE_PASSED,
-        Reason.STAGE_NOT_REACHED,
-        Reason.GATE_NOT_OPEN,
-        Reason.SEVERAL_GATES,
-        Reason.LABEL_NOT_ALLOWED,
-        Reason.UNKNOWN_PARAMETER,
-        Reason.MISSING_PARAMETER,
-        Reason.PARAMETER_ALREADY_SET,
-        Reason.VALUE_NOT_ALLOWED,
-        Reason.NODE_STATUS_OFFLOADED,
-        Reason.MALFORMED_WORKFLOW,
-    }
-)
-"""Reasons that can only be given once the workflow is known."""
-
 _NOT_CORRELATED: Final = frozenset(
     {
         Reason.SEVERAL_WORKFLOWS,
@@ -88,35 +61,6 @@ _NOT_CORRELATED: Final = frozenset(
     }
 )
 """Reasons that say which workflow is meant cannot be known."""
-
-_VALIDATED: Final = frozenset(
-    {
-        Reason.GATE_OPENED,
-        Reason.WORKFLOW_UNSUSPENDED,
-        Reason.FAILED_BY_EVENT,
-        Reason.WOULD_RESUME,
-        Reason.WOULD_FAIL,
-    }
-)
-"""Reasons that are given only after every check has passed."""
-
-_NOT_VALIDATED: Final = frozenset(
-    {
-        Reason.INVALID_OBJECT,
-        Reason.INVALID_RULE,
-        Reason.TASK_MISMATCH,
-        Reason.EVENT_TYPE_MISMATCH,
-        Reason.RULE_FAILED,
-        Reason.NO_GATE_TO_FAIL,
-        Reason.LABEL_NOT_ALLOWED,
-        Reason.TEMPLATE_IN_PARAMETER,
-        Reason.UNKNOWN_PARAMETER,
-        Reason.MISSING_PARAMETER,
-        Reason.PARAMETER_ALREADY_SET,
-        Reason.VALUE_NOT_ALLOWED,
-    }
-)
-"""Reasons that are themselves a failed check."""
 
 
 def find(conditions: Iterable[Condition], kind: ConditionType) -> Condition | None:
@@ -147,8 +91,8 @@ def of_resume(  # noqa: PLR0913 each is one fact of the outcome
     message: str,
     generation: int,
     now: datetime.datetime,
-    correlated: bool | None = None,
-    validated: bool | None = None,
+    correlated: bool = False,
+    validated: bool = False,
 ) -> tuple[Condition, ...]:
     """The five conditions of a WorkflowResume for an outcome.
 
@@ -159,22 +103,23 @@ def of_resume(  # noqa: PLR0913 each is one fact of the outcome
         message: The same for a person; cut to `MAX_MESSAGE` characters.
         generation: The generation that was looked at.
         now: The time of the decision; conditions carry whole seconds, as Kubernetes' own do.
-        correlated: Whether the workflow is known, where the reason alone does not tell. None: the
-            reason tells, and a reason that says nothing about it leaves the earlier answer.
-        validated: The same for the checks.
+        correlated: Whether the workflow is known. If not, the reason may say that it cannot be; one
+            that does not say so leaves the earlier answer.
+        validated: Whether every check has passed. If not, one has failed where the outcome is
+            `Rejected`; any other leaves the earlier answer.
     """
     succeeded = outcome.phase is outcomes.Phase.SUCCEEDED
     answers: tuple[tuple[ConditionType, bool | None, str, str], ...] = (
         _answer(
             existing,
             ConditionType.CORRELATED,
-            _first(correlated, reason in _CORRELATED, reason in _NOT_CORRELATED),
+            True if correlated else False if reason in _NOT_CORRELATED else None,
             (ConditionReason.WORKFLOW_MATCHED, reason, message),
         ),
         _answer(
             existing,
             ConditionType.VALIDATED,
-            _first(validated, reason in _VALIDATED, reason in _NOT_VALIDATED),
+            True if validated else False if outcome is Outcome.REJECTED else None,
             (ConditionReason.CHECKS_PASSED, reason, message),
         ),
         (ConditionType.RESUMED, outcome is Outcome.RESUMED, reason, message),
@@ -209,15 +154,6 @@ def of_policy(
         existing,
         _condition(ConditionType.STALLED, not valid, reason, problem, generation, now),
     )
-
-
-def _first(told: bool | None, positive: bool, negative: bool) -> bool | None:
-    """What the caller knows, else what the reason says, else None."""
-    if told is not None:
-        return told
-    if positive or negative:
-        return positive
-    return None
 
 
 def _answer(

@@ -45,7 +45,8 @@ class Case:
     checks: tuple[Check, ...] = ()
     effort: Effort = field(default_factory=Effort)
     """What is left for the patterns of all rules; it is used up as they are tried."""
-    validated: bool | None = None
+    validated: bool = False
+    """True once every check on event, workflow and rules has passed."""
     resumed_by: str = ""
     from_watch: bool = False
     """True once something was concluded from workflows as the watch showed them."""
@@ -92,7 +93,6 @@ class Case:
             workflow=self.candidate.workflow if self.candidate else None,
             gates=self.gates,
             checks=self.checks,
-            correlated=True if self.candidate else None,
             validated=self.validated,
             resumed_by=self.resumed_by,
             deadline=self.deadline,

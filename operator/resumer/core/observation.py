@@ -46,12 +46,11 @@ class Facts:
     also_matching: tuple[str, ...] = ()
     """The names of policies that match the workflow as well, and did not win."""
     workflow: WorkflowView | None = None
+    """None: which one is meant is not known."""
     gates: tuple[Gate, ...] = ()
     checks: tuple[Check, ...] = ()
-    correlated: bool | None = None
-    """Whether the one workflow is known; None: not decided yet."""
-    validated: bool | None = None
-    """Whether all checks passed; None: not all could be made yet."""
+    validated: bool = False
+    """Whether all checks passed; if not, the outcome says whether one has failed."""
     resumed_by: str = ""
     """Who opened the gate, where somebody did."""
     deadline: datetime | None = None

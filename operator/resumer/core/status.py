@@ -52,7 +52,7 @@ def compose(
             message=message,
             generation=metadata.generation,
             now=now,
-            correlated=facts.correlated,
+            correlated=facts.workflow is not None,
             validated=facts.validated,
         ),
         outcome=outcome,

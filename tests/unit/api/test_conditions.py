@@ -28,7 +28,8 @@ def after(
     existing: tuple[Condition, ...] = (),
     *,
     now: datetime.datetime = NOON,
-    correlated: bool | None = None,
+    correlated: bool = False,
+    validated: bool = False,
 ) -> tuple[Condition, ...]:
     """The conditions of a request that has come to this."""
     return conditions.of_resume(
@@ -39,6 +40,7 @@ def after(
         generation=1,
         now=now,
         correlated=correlated,
+        validated=validated,
     )
 
 
@@ -93,12 +95,23 @@ def test_a_failed_rule_is_a_failed_validation() -> None:
     )
 
 
-def test_several_workflows_are_not_correlated() -> None:
-    assert status(after(Reason.SEVERAL_WORKFLOWS), ConditionType.CORRELATED) == "False"
+@pytest.mark.parametrize(
+    "reason",
+    [
+        Reason.SEVERAL_WORKFLOWS,
+        Reason.SELECTOR_MISMATCH,
+        Reason.TASK_LABEL_MISSING,
+        Reason.INVALID_SELECTOR,
+    ],
+)
+def test_where_it_cannot_be_known_which_workflow_is_meant_it_is_not_correlated(
+    reason: Reason,
+) -> None:
+    assert status(after(reason), ConditionType.CORRELATED) == "False"
 
 
 def test_a_reason_that_says_nothing_about_a_question_keeps_its_answer() -> None:
-    waiting = after(Reason.GATE_NOT_OPEN)
+    waiting = after(Reason.GATE_NOT_OPEN, correlated=True)
     expired = after(Reason.DEADLINE_EXCEEDED, waiting, now=LATER)
     before = conditions.find(waiting, ConditionType.CORRELATED)
     found = conditions.find(expired, ConditionType.CORRELATED)
@@ -107,9 +120,16 @@ def test_a_reason_that_says_nothing_about_a_question_keeps_its_answer() -> None:
     assert found.status is ConditionStatus.TRUE
 
 
-def test_the_caller_knows_better_than_the_reason() -> None:
-    found = after(Reason.BREAKER_OPEN, correlated=True)
+def test_what_is_known_is_true_whatever_the_reason() -> None:
+    found = after(Reason.BREAKER_OPEN, correlated=True, validated=True)
     assert status(found, ConditionType.CORRELATED) == "True"
+    assert status(found, ConditionType.VALIDATED) == "True"
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_whoever_is_rejected_has_failed_a_check_and_nobody_else(reason: Reason) -> None:
+    found = status(after(reason), ConditionType.VALIDATED)
+    assert found == ("False" if reason.outcome is Outcome.REJECTED else "Unknown")
 
 
 def test_times_are_whole_seconds() -> None:

@@ -286,13 +286,13 @@ def test_the_facts_tell_what_was_found_whatever_was_decided() -> None:
     assert facts.workflow.key.name == "play"
     assert [gate.display_name for gate in facts.gates] == ["wait"]
     assert [check.field for check in facts.checks] == ["event.action"]
-    assert (facts.correlated, facts.validated, facts.resumed_by) == (True, True, "")
+    assert (facts.validated, facts.resumed_by) == (True, "")
     assert facts.deadline == NOW + timedelta(seconds=840)
 
 
 def test_the_facts_of_a_request_that_waits_leave_open_what_is_not_known() -> None:
     facts = facts_of(decided(None, a_bare_workflow()))
-    assert (facts.workflow, facts.correlated, facts.validated) == (None, None, None)
+    assert (facts.workflow, facts.validated) == (None, False)
 
 
 def test_every_reason_of_a_decision_is_met_in_the_tests() -> None:

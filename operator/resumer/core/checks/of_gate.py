@@ -72,7 +72,7 @@ def labels_fit(case: Case) -> Case | Stop:
     label = case.policy.task_label
     if label in case.spec.set_labels:
         # After a lost answer the workflow is looked for by it, and so is the trace of a resume.
-        return case.but(validated=False).end(
+        return case.end(
             Reason.LABEL_NOT_ALLOWED,
             f"setLabels names {label!r}, the task label of {policies.described(case.policy)}, by "
             "which the workflow is found; any label but that one may be set",
@@ -83,10 +83,9 @@ def labels_fit(case: Case) -> Case | Stop:
 def parameters_fit(case: Case) -> Case | Stop:
     """The values are data, not templates (Argo evaluates them again), and the gates take them."""
     given = {parameter.name: parameter.value for parameter in case.spec.resume_parameters}
-    refused = case.but(validated=False)
     for name, value in given.items():
         if values.is_template(value) and not case.stage.allow_templates:
-            return refused.end(
+            return case.end(
                 Reason.TEMPLATE_IN_PARAMETER,
                 f"resumeParameters {name!r} contains `{{{{` or ends in `{{`, which Argo would "
                 "evaluate as a template; take it out, or let the stage's policy say "
@@ -94,7 +93,7 @@ def parameters_fit(case: Case) -> Case | Stop:
             )
         unfit = values.unfit_character(value)
         if unfit is not None:
-            return refused.end(
+            return case.end(
                 Reason.VALUE_NOT_ALLOWED,
                 f"resumeParameters {name!r} contains {unfit!r}, a character that Argo cannot hand "
                 "on: the workflow would end in an error",
@@ -102,12 +101,12 @@ def parameters_fit(case: Case) -> Case | Stop:
     # A failed gate hands on what it can: its branch of the workflow may do without.
     filled = gates.fill(case.gates, given, complete=not case.fails)
     if isinstance(filled, Misfit):
-        return refused.end(filled.reason, filled.message)
+        return case.end(filled.reason, filled.message)
     return case.but(fills=filled, validated=True)
 
 
 def _no_gate_to_fail(case: Case) -> Stop:
-    return case.but(validated=False).end(
+    return case.end(
         Reason.NO_GATE_TO_FAIL,
         f"workflow {case.workflow.key.name!r} is suspended as a whole (spec.suspend) and has no "
         f"open gate that event {case.spec.correlation_data.event_type!r} could fail; "

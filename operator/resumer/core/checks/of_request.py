@@ -34,7 +34,7 @@ def readable(case: Case) -> Case | Stop:
             else None
         )
     except InvalidError as error:
-        return case.but(validated=False).end(Reason.INVALID_SELECTOR, str(error))
+        return case.end(Reason.INVALID_SELECTOR, str(error))
     return case.but(label_selector=labels or selectors.LabelSelector(), node_selector=nodes)
 
 
@@ -85,7 +85,7 @@ def event_agrees(case: Case) -> Case | Stop:
             return case.but(sender=facts.sender)
     if others and effort.exceeded:
         return case
-    return case.but(validated=False).end(verdict.reason, verdict.message)
+    return case.end(verdict.reason, verdict.message)
 
 
 def event_rules_pass(case: Case) -> Case | Stop:
@@ -101,7 +101,7 @@ def event_rules_pass(case: Case) -> Case | Stop:
             for rule in of_event
         )
     except InvalidError as error:
-        return case.but(validated=False).end(Reason.INVALID_RULE, str(error))
+        return case.end(Reason.INVALID_RULE, str(error))
     return unless_failed(case.but(checks=checks))
 
 
@@ -110,14 +110,14 @@ def event_fits_policy(case: Case) -> Case | Stop:
     event_type = case.spec.correlation_data.event_type
     failing = case.policy.stages_failing_on(event_type)
     if failing and not case.fails:
-        return case.but(validated=False).end(
+        return case.end(
             Reason.EVENT_TYPE_MISMATCH,
             f"events of type {event_type!r} fail the gates of {wording.names(failing)} by policy "
             f"{case.policy.name!r}, and open none; the request is for stage {case.stage.name!r}",
         )
     if not case.stage.name and event_type in extraction.UNWELCOME:
         # A request without a stage opens whatever gate is open: not on such news.
-        return case.but(validated=False).end(
+        return case.end(
             Reason.EVENT_TYPE_MISMATCH,
             f"events of type {event_type!r} open no gate by themselves, and no stage of "
             f"{policies.described(case.policy)} lists them under eventTypes or failOn",
@@ -126,7 +126,7 @@ def event_fits_policy(case: Case) -> Case | Stop:
         return case
     verdict = agreement.judge(case.spec.correlation_data, case.policy.extraction)
     if isinstance(verdict, Disagreement):
-        return case.but(validated=False).end(verdict.reason, verdict.message)
+        return case.end(verdict.reason, verdict.message)
     return case
 
 
@@ -139,7 +139,7 @@ def unless_failed(case: Case) -> Case | Stop:
     wanted = f"{first.operator} {first.expected}".rstrip()
     found = "nothing" if first.actual is None else f'"{first.actual}"'
     more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-    return case.but(validated=False).end(
+    return case.end(
         Reason.RULE_FAILED,
         f"rule on {first.field} ({wanted}): found {found}{more}",
     )

@@ -74,7 +74,7 @@ def correlated(case: Case) -> Case | Stop:
     groups = _by_standing(item for item in found if isinstance(item, Candidate))
     mismatch = next((item for item in found if isinstance(item, Mismatch)), None)
     if mismatch is not None and not any(groups.values()):
-        return case.but(validated=False).end(mismatch.reason, mismatch.message)
+        return case.end(mismatch.reason, mismatch.message)
     unusable = next((item for item in groups[Standing.THERE] if item.policy.problem), None)
     if unusable is not None:
         return of_request.ungoverned(case.chosen(unusable))
