@@ -38,7 +38,7 @@ def operator(
     """The operator at work in `home`; in the end it has to leave with exit code 0 in time."""
     log = tmp_path_factory.mktemp("operator") / "operator.log"
     with process.running(
-        home.cluster.kubeconfig, log, [home.namespace], options=operator_options
+        home.account(), log, [home.namespace], options=operator_options
     ) as started:
         yield started
 

@@ -41,7 +41,7 @@ def events(home: Home, built_events: None, tmp_path: pathlib.Path) -> Iterator[A
     """Argo Events and the operator at work, and the policy of the plays."""
     home.ask(m.policy("play", *STAGES, matches=PLAY))
     with (
-        process.running(home.cluster.kubeconfig, tmp_path / "operator.log", [home.namespace]),
+        process.running(home.account(), tmp_path / "operator.log", [home.namespace]),
         argoevents.running(home, {"repositories": f"^{deliveries.REPOSITORY}$"}) as started,
     ):
         yield started

@@ -51,7 +51,7 @@ def test_an_object_of_any_depth_stops_nobody(
     workflow = written.standing(name)
     request = written.asks(name, event={"a": "DEEP"} if what == "request" else {})
     log = tmp_path / "operator.log"
-    with process.running(home.cluster.kubeconfig, log, [home.namespace]):
+    with process.running(home.account(), log, [home.namespace]):
         if what == "workflow":
             workflow["spec"]["anything"] = "DEEP"
             create_deep(home, workflow, levels)
@@ -59,7 +59,7 @@ def test_an_object_of_any_depth_stops_nobody(
             create_deep(home, request, levels)
         written.still_works(home, f"{name}-watched")
     # The next process finds it in its first list.
-    with process.running(home.cluster.kubeconfig, log, [home.namespace]):
+    with process.running(home.account(), log, [home.namespace]):
         written.still_works(home, f"{name}-listed")
         if what == "workflow":
             home.ask(request)

@@ -55,7 +55,7 @@ def test_what_has_finished_is_not_kept_not_looked_at_and_not_read_at_the_next_st
         for number, name in enumerate(names):
             home.submit(manifests.workflow(name, task=str(number)))
         with process.running(
-            cluster.kubeconfig, tmp_path / "first.log", [home.namespace], options=NO_SWEEP
+            home.account(), tmp_path / "first.log", [home.namespace], options=NO_SWEEP
         ) as operator:
             all_read = {**dict.fromkeys(KINDS, 0.0), "workflows": COUNT}
             waiting.eventually(lambda: known(operator) == all_read, lambda: f"{known(operator)}")
@@ -82,7 +82,7 @@ def test_what_has_finished_is_not_kept_not_looked_at_and_not_read_at_the_next_st
             assert rests(audit_log, home) == rested
             assert known(operator) == nothing
         with process.running(
-            cluster.kubeconfig, tmp_path / "second.log", [home.namespace], options=NO_SWEEP
+            home.account(), tmp_path / "second.log", [home.namespace], options=NO_SWEEP
         ) as again:
             ready = again.wait_logged("ready")
             assert (ready["workflows"], ready["requests"]) == (0, 0)

@@ -95,7 +95,7 @@ class Crew:
         number = len(self.replicas) + 1
         folder = self.folder / f"replica-{number}"
         folder.mkdir()
-        proxy = self.stack.enter_context(proxies.running(self.home.cluster.kubeconfig, folder))
+        proxy = self.stack.enter_context(proxies.running(self.home.account(), folder))
         flags = ("--lease-seconds", "--lease-renew-seconds", "--lease-retry-seconds")
         seconds = zip(flags, timing, strict=False)
         operator = process.start(

@@ -202,7 +202,7 @@ def test_what_happened_while_it_was_away_is_made_up_for(
 ) -> None:
     with homes.new(cluster) as home:
         log = tmp_path / "operator.log"
-        with process.running(cluster.kubeconfig, log, [home.namespace]):
+        with process.running(home.account(), log, [home.namespace]):
             home.ask(manifests.resume("waits", task="1"), manifests.resume("gone", task="2"))
             home.came_to("waits", Reason.WORKFLOW_NOT_FOUND)
             home.came_to("gone", Reason.WORKFLOW_NOT_FOUND)
@@ -210,7 +210,7 @@ def test_what_happened_while_it_was_away_is_made_up_for(
         home.submit(manifests.two_gates("three", "3"))
         home.ask(manifests.resume("missed", task="3"))
         home.cluster.delete(homes.RESUME, "gone", home.namespace)
-        with process.running(cluster.kubeconfig, log, [home.namespace]) as again:
+        with process.running(home.account(), log, [home.namespace]) as again:
             home.resumed("waits")
             home.resumed("missed")
             assert again.metric("resumer_reconcile_errors_total") == 0

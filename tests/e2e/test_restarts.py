@@ -12,7 +12,7 @@ import pytest
 
 from resumer.api.outcomes import Reason
 from tests.controlplane import client, components, launcher
-from tests.e2e.support import faults, rig, waiting
+from tests.e2e.support import faults, rig, rights, waiting
 from tests.e2e.support import home as homes
 from tests.e2e.support.home import Home
 from tests.e2e.support.rig import Rig
@@ -175,7 +175,10 @@ def test_a_namespace_that_goes_and_comes_back_is_worked_in_again(
     name, cluster = "passing", plant.home.cluster
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     cluster.create(namespace)
-    with rig.running(Home(cluster, name), tmp_path_factory.mktemp("passing")) as own:
+    # One of its own would go with the namespace.
+    account = rights.everywhere(cluster, plant.home.namespace, name="passing")
+    folder = tmp_path_factory.mktemp("passing")
+    with rig.running(Home(cluster, name), folder, upstream=account) as own:
         own.policy(STAGE)
         own.home.submit(own.workflow("before", STAGE))
         asked(own, ["before", "never"])

@@ -19,7 +19,7 @@ import yaml
 from resumer.api import constants
 from tests import builders
 from tests.e2e.support import home as homes
-from tests.e2e.support import pages, process
+from tests.e2e.support import pages, process, rights
 from tests.e2e.support import proxy as proxies
 from tests.e2e.support.home import Home
 
@@ -76,7 +76,8 @@ def shards(own: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapp
 @contextlib.contextmanager
 def _running(own: Home, folder: pathlib.Path, lease: str, options: list[str]) -> Iterator[Shard]:
     elected = ["--leader-elect", "--leader-elect-lease-name", lease]
-    with proxies.running(own.cluster.kubeconfig, folder) as proxy:
+    account = rights.everywhere(own.cluster, own.namespace, name=lease)
+    with proxies.running(account, folder) as proxy:
         operator = process.start(
             proxy.kubeconfig,
             folder / "operator.log",

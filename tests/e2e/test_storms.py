@@ -18,7 +18,7 @@ import pytest
 
 from resumer.api.outcomes import Reason
 from tests.controlplane import client, launcher
-from tests.e2e.support import faults, manifests, process, rig, waiting, written
+from tests.e2e.support import faults, manifests, process, rig, rights, waiting, written
 from tests.e2e.support import home as homes
 from tests.e2e.support.home import Home
 from tests.e2e.support.manifests import Json
@@ -58,19 +58,8 @@ def plant(
     plane: launcher.ControlPlane, home: Home, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Rig]:
     """The operator as a user that is not exempt from priority and fairness, as masters are."""
-    home.cluster.create(
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": USER},
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": "cluster-admin",
-            },
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USER}],
-        }
-    )
+    user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USER}
+    rights.allow(home.cluster, user, home.namespace, None)
     with rig.running(
         home,
         tmp_path_factory.mktemp("storms"),

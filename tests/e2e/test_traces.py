@@ -39,7 +39,7 @@ def operator(
     """An operator that traces."""
     log = tmp_path_factory.mktemp("traces") / "operator.log"
     with process.running(
-        home.cluster.kubeconfig,
+        home.account(),
         log,
         [home.namespace],
         options=["--tracing"],
@@ -199,7 +199,7 @@ def test_a_request_that_outlives_its_operator_is_one_trace(
     """It comes early; the operator is killed; the next one sees the gate open."""
     logs, env = tmp_path_factory.mktemp("killed"), sending_to(receiver.url)
     with homes.new(cluster) as home:
-        arguments = (cluster.kubeconfig, logs / "first.log", [home.namespace])
+        arguments = (home.account(), logs / "first.log", [home.namespace])
         first = process.start(*arguments, options=["--tracing"], env=env)
         try:
             first.wait_logged("ready", process.START_TIMEOUT)
@@ -212,7 +212,7 @@ def test_a_request_that_outlives_its_operator_is_one_trace(
             )
         finally:
             first.kill()
-        arguments = (cluster.kubeconfig, logs / "second.log", [home.namespace])
+        arguments = (home.account(), logs / "second.log", [home.namespace])
         with process.running(*arguments, options=["--tracing"], env=env) as second:
             home.cluster.create(manifests.workflow("late"), home.namespace)
             home.resumed("early")
@@ -244,7 +244,7 @@ def test_a_collector_that_takes_nothing_holds_up_no_resume_and_no_end(
             OTEL_BSP_MAX_EXPORT_BATCH_SIZE="4",
             OTEL_EXPORTER_OTLP_TIMEOUT="1" if how == "is down" else "60",
         )
-        arguments = (cluster.kubeconfig, log, [home.namespace])
+        arguments = (home.account(), log, [home.namespace])
         with process.running(*arguments, options=["--tracing"], env=few) as operator:
             for name in names:
                 home.cluster.create(manifests.workflow(name, task=name), home.namespace)

@@ -19,7 +19,7 @@ from resumer.api import constants
 from resumer.api.outcomes import Outcome, Reason
 from tests.controlplane import client, launcher
 from tests.controlplane.plugin import KubeconfigFor
-from tests.e2e.support import faults, manifests, process, rig, waiting
+from tests.e2e.support import faults, manifests, process, rig, rights, waiting
 from tests.e2e.support import home as homes
 from tests.e2e.support.home import Home
 from tests.e2e.support.rig import Rig
@@ -395,7 +395,8 @@ def test_the_kinds_are_installed_later_and_the_api_server_goes_away_and_comes_ba
         home = Home(cluster, "default")
         log = tmp_path_factory.mktemp("late") / "operator.log"
         options = ["--stale-seconds", str(OUTLIVED)]
-        operator = process.start(plane.kubeconfig, log, [], options=options)
+        account = rights.everywhere(cluster, home.namespace)
+        operator = process.start(account, log, [], options=options)
         stack.callback(operator.kill)
         stack.callback(lambda: print(operator.tail()))
         told = operator.wait_logged("waiting for the kinds to watch", process.START_TIMEOUT)

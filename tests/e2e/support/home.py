@@ -7,13 +7,14 @@ import contextlib
 import dataclasses
 import gzip
 import json
+import pathlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from resumer.api import outcomes
 from tests.controlplane import client, launcher
-from tests.e2e.support import waiting
+from tests.e2e.support import rights, waiting
 from tests.e2e.support.manifests import Json
 
 WORKFLOW = "argoproj.io/v1alpha1/Workflow"
@@ -32,6 +33,10 @@ class Home:
 
     cluster: client.Cluster
     namespace: str
+
+    def account(self, *others: str) -> pathlib.Path:
+        """A kubeconfig of an operator that may work here, and in others, and nothing else."""
+        return rights.account(self.cluster, self.namespace, others)
 
     def submit(self, workflow: Mapping[str, Any], *, gates: int = 1) -> Json:
         """Creates a Workflow and waits until so many of its gates are open; returns it then."""
@@ -175,11 +180,15 @@ class Home:
 
 @contextlib.contextmanager
 def new(cluster: client.Cluster) -> Iterator[Home]:
-    """A new namespace of a cluster, deleted afterwards in the background."""
+    """A new namespace of a cluster, deleted afterwards in the background.
+
+    Its operator must not have been refused anything.
+    """
     name = f"e2e-{secrets.token_hex(4)}"
     cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
-        yield Home(cluster, name)
+        with rights.none_refused(cluster, name):
+            yield Home(cluster, name)
     finally:
         cluster.delete("Namespace", name, missing_ok=True)
 

@@ -220,13 +220,13 @@ def running(
         home: where it works
         folder: for logs, certificates and the kubeconfig
         options: further command-line options of the operator
-        upstream: kubeconfig of the user that the operator is; by default the cluster's own
+        upstream: kubeconfig of the user that the operator is; by default its account in the home
         start: whether an operator is started
         env: further environment variables of the operator
         module: that is run, where it is not the operator's own
     """
     with (
-        proxies.running(upstream or home.cluster.kubeconfig, folder) as proxy,
+        proxies.running(upstream or home.account(), folder) as proxy,
         histories.watching(home.cluster, home.namespace) as history,
     ):
         rig = Rig(home, proxy, history, folder, options, env or {}, module)

@@ -1,0 +1,149 @@
+"""What the operator may do in tests: what its ServiceAccount may, and no more.
+
+The rights are those of the manifests in `deploy/`, which `tests/charts/test_manifests.py` compares
+with the chart's. Whatever else the operator asks for is refused, and `none_refused` tells of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from tests.charts import people
+from tests.controlplane import client, shared
+from tests.e2e.support import waiting
+from tests.e2e.support.manifests import Json
+
+NAME = "resumer"
+"""Of the account and of the lease."""
+
+_DEPLOY = pathlib.Path(__file__).parents[3] / "deploy"
+_ACCOUNT = _DEPLOY / "base" / "serviceaccount.yaml"
+_LEASES = _DEPLOY / "base" / "leader-election.yaml"
+_IN_ONE = _DEPLOY / "components" / "namespace-rights" / "rbac.yaml"
+_IN_ALL = _DEPLOY / "components" / "cluster-rights" / "rbac.yaml"
+_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+
+
+def account(
+    cluster: client.Cluster, namespace: str, others: Sequence[str] = (), *, name: str = NAME
+) -> pathlib.Path:
+    """A kubeconfig of the account of an operator that works in namespaces of its own.
+
+    Arguments:
+        cluster: as an administrator
+        namespace: where the account is; the operator works there
+        others: that it works in as well
+        name: of the account and of its lease
+    """
+    kubeconfig, subject = _account(cluster, namespace, name)
+    allow(cluster, subject, namespace, [namespace, *others])
+    return kubeconfig
+
+
+def everywhere(cluster: client.Cluster, namespace: str, *, name: str = NAME) -> pathlib.Path:
+    """A kubeconfig of the account of an operator that works in all namespaces.
+
+    The arguments are those of `account`.
+    """
+    kubeconfig, subject = _account(cluster, namespace, name)
+    allow(cluster, subject, namespace, None)
+    return kubeconfig
+
+
+def allow(
+    cluster: client.Cluster,
+    subject: Mapping[str, str],
+    leases: str,
+    namespaces: Sequence[str] | None,
+) -> None:
+    """Gives the operator's rights to a user or an account; returns as soon as they are in force.
+
+    Arguments:
+        cluster: as an administrator
+        subject: as in a RoleBinding
+        leases: namespace of its lease, which has the subject's name
+        namespaces: that it works in; None for all
+    """
+    files = [(_LEASES, leases)]
+    files += [(_IN_ALL, "")] if namespaces is None else [(_IN_ONE, one) for one in namespaces]
+    for file, namespace in files:
+        role, binding = _read(file)
+        for one in (role, binding):
+            # There may be several accounts, and all share what is of no namespace.
+            one["metadata"]["name"] += f"-{leases}-{subject['name']}"
+        binding["roleRef"]["name"] = role["metadata"]["name"]
+        binding["subjects"] = [dict(subject)]
+        for rule in role["rules"]:
+            if "resourceNames" in rule:
+                rule["resourceNames"] = [subject["name"]]
+        cluster.apply(role, namespace)
+        cluster.apply(binding, namespace)
+        _await(cluster, subject, namespace, role)
+
+
+@contextlib.contextmanager
+def none_refused(cluster: client.Cluster, namespace: str) -> Iterator[None]:
+    """Fails if the account of a namespace was refused anything while the block lasted.
+
+    Without an audit log, that is with a cluster that is not of this machine, nothing is seen.
+    """
+    log = cluster.audit_log if isinstance(cluster, shared.LocalCluster) else None
+    before = log.stat().st_size if log is not None else 0
+    yield
+    if log is not None:
+        user = f'"system:serviceaccount:{namespace}:{NAME}"'.encode()
+        with log.open("rb") as lines:
+            lines.seek(before)
+            found = [json.loads(line) for line in lines if user in line and b'"forbid"' in line]
+        refused = {f"{one['verb']} {one['requestURI'].partition('?')[0]}" for one in found}
+        assert not refused, f"the rights of the operator do not cover {', '.join(sorted(refused))}"
+
+
+def _account(
+    cluster: client.Cluster, namespace: str, name: str
+) -> tuple[pathlib.Path, Mapping[str, str]]:
+    (manifest,) = _read(_ACCOUNT)
+    manifest["metadata"]["name"] = name
+    cluster.apply(manifest, namespace)
+    folder = cluster.kubeconfig.parent
+    kubeconfig = people.account_kubeconfig(cluster, namespace, name, folder)
+    return kubeconfig, {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+
+
+def _await(cluster: client.Cluster, subject: Mapping[str, str], namespace: str, role: Json) -> None:
+    """Returns as soon as the API server goes by a Role that a subject was bound to."""
+    review = _review(subject, namespace, role["rules"][-1])
+
+    def allowed() -> bool:
+        return bool(cluster.request("POST", _REVIEWS, body=review)["status"]["allowed"])
+
+    waiting.eventually(allowed, lambda: f"{role['metadata']['name']} is not in force")
+
+
+def _read(file: pathlib.Path) -> list[Json]:
+    return list(yaml.safe_load_all(file.read_text()))
+
+
+def _review(subject: Mapping[str, str], namespace: str, rule: Mapping[str, Any]) -> Json:
+    """The question whether a subject may do what a rule is about, in a namespace or in all."""
+    user = subject["name"]
+    if subject["kind"] == "ServiceAccount":
+        user = f"system:serviceaccount:{subject['namespace']}:{user}"
+    resource = {
+        "group": rule["apiGroups"][0],
+        "resource": rule["resources"][0],
+        "verb": rule["verbs"][0],
+        "name": rule.get("resourceNames", [""])[0],
+        "namespace": namespace,
+    }
+    return {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": user, "resourceAttributes": resource},
+    }
