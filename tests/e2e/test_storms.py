@@ -328,8 +328,8 @@ def test_a_namespace_with_many_requests_does_not_hold_up_another_one(plant: Rig)
     plant.policy(stage)
     stand(plant, stage, names)
     before, hold = plant.options, faults.Hold()
-    plant.stop()
     try:
+        plant.stop()
         with homes.new(plant.home.cluster) as other:
             there = {"name": stage, "eventTypes": [stage]}
             other.ask(manifests.policy(stage, there, matches={"policy": stage}))
