@@ -166,7 +166,8 @@ async def _first_failure(
     while True:
         await asyncio.wait({told, *running}, return_when=asyncio.FIRST_COMPLETED)
         ended = {task for task in running if task.done()}
-        failed = [task for task in ended if task.exception() is not None]
+        # kopf cancels, when it is told to stop, what has begun after it.
+        failed = [one for one in ended if not one.cancelled() and one.exception() is not None]
         if failed or told.done() or ended & watches:
             return failed
         running -= ended

@@ -144,3 +144,23 @@ def test_the_queue_starts_when_all_first_lists_are_in_and_not_before() -> None:
         assert len(world.telemetry.passes) == 20
 
     virtual.run(main())
+
+
+def test_a_part_that_is_cancelled_at_the_end_is_no_failure_and_one_that_raises_is() -> None:
+    async def forever() -> None:
+        await asyncio.Event().wait()
+
+    async def breaks() -> None:
+        raise errors.TransientError("no answer")
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        watch, cut, broken = (asyncio.create_task(one()) for one in (forever, forever, breaks))
+        told = asyncio.create_task(stop.wait())
+        cut.cancel()
+        assert await operation._first_failure(told, {watch}, {cut, broken}) == [broken]
+        stop.set()
+        assert await operation._first_failure(told, {watch}, {cut}) == []
+        watch.cancel()
+
+    virtual.run(main())
