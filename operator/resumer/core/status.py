@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from resumer.api import base, conditions, resume
-from resumer.api.outcomes import Outcome
+from resumer.api.outcomes import Outcome, Reason
 from resumer.api.resume import Attempt, ResumeStatus, RetryStatus
 from resumer.core import workflows
 from resumer.core.observation import End, Facts
@@ -58,7 +58,8 @@ def compose(
         outcome=outcome,
         reason=str(end.reason),
         message=message,
-        policy=_policy(facts),
+        # Who cannot read does not know better than before.
+        policy=_policy(facts) or (before.policy if outcome is Outcome.BACKING_OFF else None),
         workflow=_workflow(facts) or before.workflow,
         checks=_checks(facts) or before.checks,
         attempts=(*before.attempts, *([attempt] if attempt else []))[-resume.MAX_ATTEMPTS_KEPT :],
@@ -79,7 +80,8 @@ def _retry(before: ResumeStatus, end: End, attempt: Attempt | None) -> RetryStat
     failed = attempt is not None and not attempt.outcome.written
     count = attempts_made(before) + (1 if failed else 0)
     due = end.until if end.reason.outcome is Outcome.BACKING_OFF else None
-    if due is None and not end.reason.outcome.terminal and before.retry is not None:
+    of_read = not count and before.reason == Reason.API_UNAVAILABLE
+    if due is None and not (end.reason.outcome.terminal or of_read) and before.retry is not None:
         due = before.retry.next_attempt_time
     # Who was turned away before the first attempt has none behind it, and waits all the same.
     return RetryStatus(count=count, next_attempt_time=due) if count or due else None

@@ -167,7 +167,8 @@ class Governor:
             again = not isinstance(error, errors.NotFoundError | errors.PreconditionError)
             if again and self._is_current(key, body):
                 self._untold[key] = (body, found)
-                self.failed.set()
+                if isinstance(error, errors.TransientError):
+                    self.failed.set()
 
 
 def in_force(body: Mapping[str, Any], remembered: Version | None = None) -> InForce:

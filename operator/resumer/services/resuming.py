@@ -247,6 +247,7 @@ class Reconciler:
         end: End,
         attempt: Attempt | None = None,
     ) -> float | None:
+        self._reads.worked(key)  # or none was needed
         told = await self._superseder.end_older(request, facts, end)
         delay = await self._recorder.record(key, request, facts, told, attempt)
         if attempt is None and end.reason.outcome.terminal:
@@ -284,7 +285,8 @@ class Reconciler:
                 raise
             # Of an attempt whose fate is unknown, nobody may say that it was not made.
             unknown = "it is not known if the last attempt was carried out"
-            what = unknown if key in self._unsure else "no attempt was made"
+            tried = key in self._unsure or status.attempts_made(request.status) > 0
+            what = unknown if tried else "no attempt was made"
             until = self._clock.now() + timedelta(seconds=wait)
             message = f"{what}: cannot read workflows: {error}"
             return End(Reason.API_UNAVAILABLE, message, until=until)
@@ -308,6 +310,7 @@ class Reconciler:
             facts, end, attempt = broken_off
             return await self._recorder.record(key, request, facts, end, attempt)
         # Up to as long as it took, so that such requests leave half of the workers to others.
+        self._reads.failed(key, errors.TransientError(why))
         wait = timedelta(seconds=self._longest * (1 + self._clock.random()) / 2)
         end = End(Reason.API_UNAVAILABLE, f"no attempt was made: {why}", self._clock.now() + wait)
         return await self._recorder.record(key, request, NOTHING, end)

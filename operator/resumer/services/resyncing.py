@@ -118,6 +118,8 @@ class Resync:
                 if not self._asked.is_set():
                     continue  # the start compares by itself, and meanwhile did
             await self.complete()
+            # What was refused for good before is taken once the right to it is given.
+            await self._governor.tell_untold()
 
     async def complete(self) -> None:
         """Compares both kinds now; tries for as long as it takes."""

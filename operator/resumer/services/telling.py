@@ -7,8 +7,10 @@ what finishes a request but only that it is finished, by one read.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from resumer import errors, ports
 from resumer.api import base
@@ -16,6 +18,10 @@ from resumer.api.resume import ResumeStatus, WorkflowResume
 from resumer.core.keys import Key
 from resumer.core.observation import End, Facts
 from resumer.services.reporting import Origin, Reporter
+
+MAX_UNANSWERED: Final = 128
+"""Writes that are remembered: each holds a whole request, and in an outage all get no answer. Those
+that were given up are not told; the statuses say the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ class Teller:
         self._reader = reader
         self._reporter = reporter
         self._tracing = tracing
-        self._unanswered: dict[Key, _Unanswered] = {}
+        self._unanswered: OrderedDict[Key, _Unanswered] = OrderedDict()
 
     def written(self, key: Key, ended: Ended, at: datetime, origin: Origin) -> None:
         """A status was written.
@@ -73,6 +79,8 @@ class Teller:
     def unanswered(self, key: Key, ended: Ended, at: datetime, origin: Origin) -> None:
         """A status may have been written; arguments as for `written`."""
         self._unanswered[key] = _Unanswered(ended, at, origin)
+        if len(self._unanswered) > MAX_UNANSWERED:
+            self._unanswered.popitem(last=False)
 
     def drop(self, key: Key) -> None:
         """The request was deleted: nobody will know."""

@@ -297,6 +297,18 @@ async def test_a_status_that_is_out_of_date_is_not_told_late(world: World, end: 
     assert not operator.governor.failed.is_set()
 
 
+async def test_a_status_that_is_refused_is_not_tried_at_once_but_with_the_next_comparison(
+    world: World,
+) -> None:
+    operator = world.start()
+    refused = fakes.Fault(errors.PermanentError("forbidden", status=403))
+    world.faults.on("policies.write_status", refused)
+    await show(operator, world.api.create(POLICIES, invalid().build()))
+    assert not operator.governor.failed.is_set()
+    await operator.governor.tell_untold()
+    assert condition(world.api.get(POLICIES, PLAY))["status"] == "False"
+
+
 async def test_the_newer_of_two_statuses_is_the_last_that_is_written(world: World) -> None:
     """The watch shows a change while the status of the policy before is on its way."""
     operator = world.start()

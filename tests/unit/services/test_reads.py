@@ -9,12 +9,13 @@ import pytest
 from resumer import errors
 from resumer.api.outcomes import Outcome, Reason
 from tests import builders, fakes
-from tests.unit.services.world import Operator, World, at_its_gate
+from tests.unit.services.world import WORKFLOWS, Operator, World, at_its_gate
 
 DOWN = errors.TransientError("the server is busy", status=503, reason="ServiceUnavailable")
 LOST = errors.TransientError("connection reset", reason="ClientOSError")
 BACKING_OFF = (Outcome.BACKING_OFF, Reason.API_UNAVAILABLE)
 MESSAGE = "no attempt was made: cannot read workflows: the server is busy"
+UNKNOWN = "it is not known if the last attempt was carried out"
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ async def test_attempts_that_failed_before_are_kept_and_none_is_added() -> None:
 
     status = world.status()
     assert world.outcome() == BACKING_OFF
-    assert status.message == MESSAGE
+    assert status.message == f"{UNKNOWN}: cannot read workflows: the server is busy"
     assert status.attempts == before.attempts
     assert status.retry is not None
     assert status.retry.count == 1
@@ -184,3 +185,19 @@ async def test_while_the_fate_of_the_last_attempt_is_unknown_nobody_says_it_fail
     await operator.settle()
     assert world.outcome() == (Outcome.RESUMED, Reason.GATE_OPENED)
     assert world.writes() == 1
+
+
+async def test_a_gate_that_the_watch_shows_meanwhile_is_opened_without_that_read(
+    world: World,
+) -> None:
+    operator = world.start()
+    await fail_twice(operator)
+    await operator.look()
+    assert world.outcome() == BACKING_OFF
+
+    body = builders.at_review().build()
+    world.api.create(WORKFLOWS, body)
+    operator.intake.workflow(body)
+    assert await operator.look() is None
+    assert world.outcome() == (Outcome.RESUMED, Reason.GATE_OPENED)
+    assert world.faults.count("workflows.find") == 3

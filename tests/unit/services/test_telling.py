@@ -9,6 +9,7 @@ import pytest
 
 from resumer import errors
 from resumer.api.outcomes import Outcome, Reason
+from resumer.services import telling
 from tests import builders, fakes
 from tests.unit.services import virtual
 from tests.unit.services.test_traced import Told
@@ -210,3 +211,19 @@ def test_a_pass_that_is_cut_off_while_it_records_is_told_once() -> None:
         assert told(world) == [world.outcome()]
 
     virtual.run(main())
+
+
+async def test_in_an_outage_only_so_many_writes_without_an_answer_are_remembered() -> None:
+    world = World()
+    names = [f"wake-{number}" for number in range(telling.MAX_UNANSWERED + 2)]
+    for name in names:
+        world.add(builders.a_request(name))
+    no_answer = fakes.Fault(errors.TransientError("no answer"))
+    world.faults.always("requests.write_status", no_answer)
+    operator = world.start()
+    for name in names:
+        with pytest.raises(errors.TransientError):
+            await operator.look(name)
+    teller = operator.reconciler._recorder._teller
+    in_doubt = [name for name in names if teller.in_doubt(key(name))]
+    assert in_doubt == names[2:]

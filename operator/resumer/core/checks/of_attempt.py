@@ -43,6 +43,9 @@ def attempt_due(case: Case) -> Case | Stop:
             f"{count} attempts have failed, and the policy now allows {allowed}"
             + (f"; {last.message}" if last else ""),
         )
+    if last is None and status.reason == Reason.API_UNAVAILABLE:
+        # It waits for its next read, and what is known now has to do without.
+        return case
     if last is not None and instants.is_ahead(last.end_time, case.now):
         return case
     limited = status.reason == Reason.RATE_LIMITED
@@ -55,9 +58,7 @@ def attempt_due(case: Case) -> Case | Stop:
         return case
     if limited:
         return case.end(Reason.RATE_LIMITED, status.message or "", until=due)
-    # Without an attempt: a look that was cut off has told why.
-    told = status.message if status.reason == Reason.API_UNAVAILABLE else None
-    message = last.message if last else told or "the next attempt is not due yet"
+    message = last.message if last else "the next attempt is not due yet"
     return case.end(Reason.API_UNAVAILABLE, message, until=due)
 
 

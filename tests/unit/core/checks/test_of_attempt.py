@@ -69,11 +69,11 @@ def test_a_waiting_attempt_repeats_the_message_of_the_one_that_failed() -> None:
     assert found.what.until == NOW + timedelta(seconds=1)
 
 
-def test_who_waits_without_an_attempt_repeats_why() -> None:
+def test_who_waits_for_a_read_and_needs_none_resumes_at_once() -> None:
     request = a_request().with_status(
         reason="ApiUnavailable", message="cut off", retry={"count": 0, "nextAttemptTime": at(5)}
     )
-    assert end_of(decided(request))[1] == "cut off"
+    assert word(decided(request)) == "Resume wait"
 
 
 FIXED = {"strategy": "Fixed", "jitter": "None"}
