@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import signal
 
 import hypothesis
 import pytest
@@ -28,6 +29,11 @@ hypothesis.settings.register_profile(
     "thorough", hypothesis.settings.get_profile("shared-cores"), max_examples=1000
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "shared-cores"))
+
+# A shell lets what it runs in the background ignore Ctrl-C, and so would do all that tests start
+# and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
