@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -21,8 +21,6 @@ from resumer.core.keys import Key
 
 _FEW = 10
 """Up to one of so many objects are read alone: a page costs the API server as much for each."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
-"""Seconds between two tries while the API server is away."""
 
 _log = structlog.get_logger(__name__)
 
@@ -81,7 +79,7 @@ class CatchUp:
 
     async def run(self) -> None:
         """Reads whenever there is something to read, until cancelled."""
-        pauses = self._short_pauses()
+        pauses = backoff.growing(self._clock.random)
         while True:
             await self._to_read.wait()
             self._to_read.clear()
@@ -93,12 +91,9 @@ class CatchUp:
                 self._to_read.set()
                 await asyncio.sleep(next(pauses))
             else:
-                pauses = self._short_pauses()
+                pauses = backoff.growing(self._clock.random)
                 took = round(self._clock.monotonic() - began, 3)
                 _log.info("read what was listed", path=self._at, objects=count, seconds=took)
-
-    def _short_pauses(self) -> Iterator[float]:
-        return backoff.growing(_FIRST_PAUSE, _LONGEST_PAUSE, self._clock.random)
 
     async def _read(self, wanted: set[Key]) -> int:
         """Reads these objects as they are now, each alone where they are few; how many there were.
@@ -146,18 +141,12 @@ class CatchUp:
 
     def _take_read(self, body: ports.Body, wanted: set[Key]) -> bool:
         """Takes in what was read, unless something newer is known of it, or was listed since."""
-        key = key_of(body)
+        key = Key.of(body)
         if key not in wanted or wanted is not self._wanted:
             return False
         wanted.discard(key)
         self._take(body)
         return True
-
-
-def key_of(body: ports.Body) -> Key:
-    """The key of an object as the API server gives it."""
-    metadata = body["metadata"]
-    return Key(metadata.get("namespace", ""), metadata["name"])
 
 
 async def ahead(

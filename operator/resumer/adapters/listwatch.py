@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ import structlog
 
 from resumer import errors, ports
 from resumer.adapters import kube
-from resumer.adapters.catchup import CatchUp, ahead, key_of
+from resumer.adapters.catchup import CatchUp, ahead
 from resumer.api import constants
 from resumer.core import backoff
 from resumer.core.keys import Key
@@ -39,8 +39,8 @@ _SILENCE_SECONDS = 70.0
 """A stream without a byte for so long is dead: the API server sends a bookmark each minute."""
 _LATE_SECONDS = 1.0
 """For how long after its first event, or after a list, a stream may still tell what was missed."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
-"""Seconds between two tries while the API server is away."""
+_PAUSE = 0.1
+"""Seconds between two watches that the API server ended in order."""
 
 _Result = TypeVar("_Result")
 _log = structlog.get_logger(__name__)
@@ -90,7 +90,7 @@ class ListWatch:
         self._listener = listener
         self._known: set[Key] = set()
         self._catch_up = CatchUp(client, plural, namespace, params, clock, self._take)
-        self._pauses = self._short_pauses()
+        self._pauses = backoff.growing(self._clock.random)
         self._current_from: float | None = None
         """When all was told, in seconds; None while a gap is open."""
         self.listed = asyncio.Event()
@@ -125,7 +125,7 @@ class ListWatch:
                 if version is None:
                     version = await self._list()
                 version = await self._watch(version)
-                await asyncio.sleep(_FIRST_PAUSE)  # a server may end each watch at once
+                await asyncio.sleep(_PAUSE)  # a server may end each watch at once
             except errors.ApiError as error:
                 if error.status == 410:
                     version = None
@@ -147,7 +147,7 @@ class ListWatch:
             async for page in pages:
                 version = page["metadata"]["resourceVersion"]
                 for body in page.get("items") or ():
-                    key = key_of(body)
+                    key = Key.of(body)
                     found.add(key)
                     if self._take_listed(key, body):
                         wanted.add(key)
@@ -176,7 +176,7 @@ class ListWatch:
             async with contextlib.aclosing(stream):
                 async for event in stream:
                     version = self._tell(event)
-                    self._pauses = self._short_pauses()
+                    self._pauses = backoff.growing(self._clock.random)
         except errors.TransientError as error:
             if error.status == 410:
                 raise
@@ -187,19 +187,16 @@ class ListWatch:
             self._current_from = None
         return version
 
-    def _short_pauses(self) -> Iterator[float]:
-        return backoff.growing(_FIRST_PAUSE, _LONGEST_PAUSE, self._clock.random)
-
     def _tell(self, event: Mapping[str, Any]) -> str:
         """Takes in one event and returns its version."""
         body = event.get("object") or {}
         match event.get("type"):
             case "ADDED" | "MODIFIED":
-                self._catch_up.overtaken(key_of(body))
+                self._catch_up.overtaken(Key.of(body))
                 self._take(body)
             case "DELETED":
-                self._catch_up.overtaken(key_of(body))
-                self._drop(key_of(body))
+                self._catch_up.overtaken(Key.of(body))
+                self._drop(Key.of(body))
             case "ERROR":
                 message, code = str(body.get("message", "")), int(body.get("code") or 0)
                 raise errors.TransientError(message, status=code)
@@ -218,7 +215,7 @@ class ListWatch:
         return bool(self._told(self._listener.on_listed, body))
 
     def _take(self, body: ports.Body) -> None:
-        self._known.add(key_of(body))
+        self._known.add(Key.of(body))
         self._told(self._listener.on_object, body)
 
     def _told(self, call: Callable[[ports.Body], _Result], body: ports.Body) -> _Result | None:
@@ -227,7 +224,7 @@ class ListWatch:
             return call(body)
         except Exception:  # noqa: BLE001 - the others must go on
             # One object that nobody can read must not end the watch of all the others.
-            _log.exception("object not taken in", path=self._at, object=str(key_of(body)))
+            _log.exception("object not taken in", path=self._at, object=str(Key.of(body)))
             return None
 
     def _drop(self, key: Key) -> None:

@@ -9,6 +9,7 @@ What no policy speaks of, as a watch that is to be opened again, has waits that 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, assert_never
@@ -69,21 +70,32 @@ def delay(
             assert_never(spread)
 
 
-def growing(first: float, longest: float, unit_random: Callable[[], float]) -> Iterator[float]:
-    """The pauses between tries of what is tried for ever, each up to twice as long as the last one.
+def doubling(first: float, longest: float) -> RetryStrategy:
+    """The waits of what no policy speaks of: each twice as long as the last, half of it chance.
 
     Args:
-        first: Seconds of the first pause at most; half of each is left to chance (`Jitter.EQUAL`).
-        longest: Seconds of any pause at most.
+        first: Seconds of the first wait at most.
+        longest: Seconds of any wait at most.
+    """
+    return RetryStrategy(base_seconds=first, cap_seconds=longest, jitter=Jitter.EQUAL)
+
+
+def growing(
+    unit_random: Callable[[], float], first: float = 0.1, longest: float = 10.0
+) -> Iterator[float]:
+    """The pauses between tries of what is tried for ever, as `doubling` has them.
+
+    Args:
         unit_random: Draws a number in [0, 1).
+        first: Seconds of the first pause at most; by default as fits an API server that is away.
+        longest: Seconds of any pause at most.
 
     Yields:
         Seconds, without end.
     """
-    pause = first
-    while True:
-        yield pause * (0.5 + unit_random() / 2)
-        pause = min(longest, pause * 2)
+    waits = doubling(first, longest)
+    for number in itertools.count(1):
+        yield delay(waits, number, None, unit_random())
 
 
 def _wait(strategy: RetryStrategy, step: int) -> float:

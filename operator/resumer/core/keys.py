@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 
 class Key(NamedTuple):
@@ -10,6 +11,12 @@ class Key(NamedTuple):
 
     namespace: str
     name: str
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> Key:
+        """The key of an object as the API server gives it."""
+        metadata = body["metadata"]
+        return cls(metadata.get("namespace", ""), metadata["name"])
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"

@@ -35,13 +35,13 @@ def register(registry: kopf.OperatorRegistry, services: Services) -> None:
     @kopf.on.event(constants.GROUP, constants.VERSION, constants.POLICY_PLURAL, registry=registry)
     async def policies(event: kopf.RawEvent, **_: Any) -> None:
         if event["type"] == _GONE:
-            resync.policy_gone(_key(event))
+            resync.policy_gone(Key.of(event["object"]))
         else:
-            await resync.policy(_key(event), event["object"])
+            await resync.policy(Key.of(event["object"]), event["object"])
 
     @kopf.on.event(constants.GROUP, constants.VERSION, constants.BREAKER_PLURAL, registry=registry)
     async def circuit_breakers(event: kopf.RawEvent, **_: Any) -> None:
-        namespace = _key(event).namespace
+        namespace = Key.of(event["object"]).namespace
         try:
             stored = breakers.parse(event["object"])
         except errors.InvalidError as error:
@@ -57,13 +57,8 @@ def register(registry: kopf.OperatorRegistry, services: Services) -> None:
 
 def _complain(services: Services, event: kopf.RawEvent, problem: str) -> None:
     """Tells, in the log and on the object, about a breaker that a person has to look at."""
-    key = _key(event)
+    key = Key.of(event["object"])
     _log.warning("breaker not usable", namespace=key.namespace, breaker=key.name, problem=problem)
     if services.elector is not None and not services.elector.leads():
         return  # The leader sees it too, and tells.
     services.events.publish(event["object"], warning=True, reason=UNUSABLE_EVENT, message=problem)
-
-
-def _key(event: kopf.RawEvent) -> Key:
-    metadata = event["object"]["metadata"]
-    return Key(metadata.get("namespace", ""), metadata["name"])

@@ -96,8 +96,7 @@ class Intake:
     def request(self, body: Mapping[str, Any]) -> None:
         """A WorkflowResume was created, changed, or listed."""
         if requeststore.is_withdrawn(body):
-            metadata = body["metadata"]
-            self.request_gone(Key(metadata.get("namespace", ""), metadata["name"]))
+            self.request_gone(Key.of(body))
             return
         key = self._stores.requests.put(body, self._clock.now())
         if key is None:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from resumer import errors, ports
+from resumer.core import backoff
 from resumer.core.keys import Key
 from resumer.services.turns import Turns
 
@@ -22,6 +23,7 @@ BASE_DELAY = 0.25
 """Seconds before a key that raised comes again, for the first time."""
 MAX_DELAY = 30.0
 """Seconds at most."""
+_WAITS = backoff.doubling(BASE_DELAY, MAX_DELAY)
 
 _EACH = 16
 """Of so many keys one is from behind, whatever else there is."""
@@ -177,9 +179,8 @@ class KeyedQueue:
 
     def _after_failure(self, key: Key, problem: Exception) -> float:
         count = self._failures[key] = self._failures.get(key, 0) + 1
-        delay = min(MAX_DELAY, BASE_DELAY * 2.0 ** min(count - 1, 16))
-        asked = getattr(problem, "retry_after", None)
-        delay = max(delay * (0.5 + self._clock.random() / 2), asked or 0.0)
+        delay = backoff.delay(_WAITS, count, None, self._clock.random())
+        delay = max(delay, getattr(problem, "retry_after", None) or 0.0)
         _log.warning(
             "reconcile failed",
             key=str(key),

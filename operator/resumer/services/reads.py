@@ -10,18 +10,15 @@ from collections import Counter
 from datetime import datetime
 from typing import Final
 
-from resumer import errors, ports
+from resumer import ports
 from resumer.api.outcomes import Reason
-from resumer.api.policy import Jitter
 from resumer.api.resume import ResumeStatus
 from resumer.core import backoff
 from resumer.core.keys import Key
 
 UNTOLD: Final = 2
 """Failures in a row that are left to the queue."""
-WAITS: Final = backoff.RetryStrategy(
-    base_seconds=2.0, factor=2.0, cap_seconds=60.0, jitter=Jitter.EQUAL
-)
+WAITS: Final = backoff.doubling(2.0, 60.0)
 """The waits after those that are told; half of each is chance, as they come in crowds."""
 
 
@@ -37,8 +34,12 @@ class Reads:
         self._clock = clock
         self._failed: Counter[Key] = Counter()
 
-    def failed(self, key: Key, error: errors.ApiError) -> float | None:
+    def failed(self, key: Key, asked: float | None = None) -> float | None:
         """A read failed.
+
+        Args:
+            key: Of the request.
+            asked: The seconds of patience that the API server asked for.
 
         Returns:
             Seconds until the next one, longer if the API server asked for that; None: it is not
@@ -48,7 +49,6 @@ class Reads:
         told = self._failed[key] - UNTOLD
         if told < 1:
             return None
-        asked = error.retry_after if isinstance(error, errors.TransientError) else None
         return max(backoff.delay(WAITS, told, None, self._clock.random()), asked or 0.0)
 
     def worked(self, key: Key) -> None:

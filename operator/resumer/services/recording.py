@@ -14,10 +14,10 @@ from datetime import datetime
 import structlog
 
 from resumer import errors, ports
-from resumer.api import base
 from resumer.api.outcomes import Outcome, Reason
+from resumer.api.policy import Jitter
 from resumer.api.resume import Attempt, ResumeStatus, WorkflowResume
-from resumer.core import status
+from resumer.core import backoff, status
 from resumer.core.keys import Key
 from resumer.core.observation import NOTHING, End, Facts
 from resumer.services.reporting import Origin, Reporter
@@ -27,8 +27,8 @@ from resumer.services.telling import Ended, Teller
 
 CONFLICT_DELAY = 0.2
 """Seconds until the next pass after somebody else wrote."""
-_LONGEST_CONFLICT = 30.0
-"""Seconds at most, where that goes on: the watch brings what was written sooner."""
+_CONFLICTS = backoff.doubling(CONFLICT_DELAY, 30.0)
+"""The waits where that goes on: the watch brings what was written sooner."""
 _FLICKER = 1.0
 """Seconds for which a new reason for waiting has to hold before it is told."""
 _HELD_MARGIN = 5.0
@@ -43,11 +43,13 @@ _log = structlog.get_logger(__name__)
 class Recorder:
     """Writes statuses, and tells about them."""
 
-    def __init__(self, stores: Stores, outside: ports.Outside, reporter: Reporter) -> None:
+    def __init__(
+        self, stores: Stores, outside: ports.Outside, reporter: Reporter, teller: Teller
+    ) -> None:
         self._stores = stores
         self._out = outside
         self._reporter = reporter
-        self._teller = Teller(outside.reader, reporter, outside.tracing)
+        self._teller = teller
         self._untold: dict[Key, Ended] = {}
         """What attempts came to whose status could not be written."""
         self._seen_waiting: dict[Key, tuple[Reason, float]] = {}
@@ -60,22 +62,6 @@ class Recorder:
         self._untold.pop(key, None)
         self._seen_waiting.pop(key, None)
         self._conflicts.pop(key, None)
-
-    def in_doubt(self, key: Key) -> base.ObjectMeta | None:
-        """Of which request a status may have been written and nothing was told; None: of none."""
-        return self._teller.in_doubt(key)
-
-    def shown(self, key: Key, request: WorkflowResume) -> None:
-        """The watch shows this: tells of it if it is a status that may have been written."""
-        self._teller.shown(key, request)
-
-    async def settle(self, key: Key) -> None:
-        """Tells of a status that may have been written, if it was; the request is finished.
-
-        Raises:
-            ApiError: That could not be found out.
-        """
-        await self._teller.settle(key)
 
     def has_untold(self, key: Key, request: WorkflowResume) -> bool:
         """Whether an attempt of this request still waits to be told."""
@@ -214,7 +200,7 @@ class Recorder:
     def _after_conflict(self, key: Key) -> float:
         """Somebody else wrote the status meanwhile: in how many seconds to look again."""
         self._conflicts[key] += 1
-        delay = min(_LONGEST_CONFLICT, CONFLICT_DELAY * 2.0 ** min(self._conflicts[key] - 1, 16))
+        delay = backoff.delay(_CONFLICTS, self._conflicts[key], Jitter.NONE, 0.0)
         _log.info("decided by somebody else meanwhile", again_in=delay)
         return delay
 

@@ -21,15 +21,18 @@ process had been killed there, and its request backs off.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import structlog
 
 from resumer import errors, ports
+from resumer.api.base import ObjectMeta
 from resumer.api.outcomes import Reason
 from resumer.api.resume import Attempt, WorkflowResume
-from resumer.core import decision, events, status
+from resumer.core import backoff, decision, events, status
 from resumer.core.keys import Key
 from resumer.core.observation import NOTHING, End, Facts, Look, Observation, Resume
 from resumer.services.attempting import Attempter, refusal
@@ -42,13 +45,13 @@ from resumer.services.reporting import Reporter
 from resumer.services.requeststore import Unreadable
 from resumer.services.stores import Stores
 from resumer.services.superseding import Superseder
+from resumer.services.telling import Teller
 from resumer.services.writers import Turn, Writers
 
 _ROUNDS = 6
 """Looks in one pass: a workflow's state can change between look and write, but not for ever."""
-_BUSY_DELAY, _LONGEST_BUSY = 0.25, 8.0
-"""Seconds after which a request comes back to a Workflow that many wait for: at first, doubled each
-time, and at most; half of it is chance."""
+_BUSY = backoff.doubling(0.5, 8.0)
+"""The waits after which a request comes back to a Workflow that many wait for."""
 _MAX_DEFECTS = 5
 """Passes that may meet a defect of ours before the request is given up."""
 
@@ -86,7 +89,8 @@ class Reconciler:
         self._gatherer = Gatherer(stores, outside.workflows)
         self._attempter = Attempter(outside, stores.workflows, self._gatherer, guard, confirmer)
         self._superseder = Superseder(outside.workflows, reporter)
-        self._recorder = Recorder(stores, outside, reporter)
+        self._teller = Teller(outside.reader, reporter, outside.tracing)
+        self._recorder = Recorder(stores, outside, reporter, self._teller)
         self._reads = Reads(outside.clock)
         self._writers = Writers()
         self._turnstile = asyncio.Lock()
@@ -121,16 +125,7 @@ class Reconciler:
         ids = {"delivery_id": delivery} if delivery else {}
         created = self._requests.created(request)
         first = request.status.outcome is None and key not in self._unsure
-        with (
-            self._tracing.reconcile(request.metadata, created, first=first) as trace,
-            structlog.contextvars.bound_contextvars(
-                correlation_id=request.metadata.uid,
-                namespace=key.namespace,
-                workflowresume=key.name,
-                **ids,
-                **trace,
-            ),
-        ):
+        with self._traced(request.metadata, created, first=first, **ids):
             bound = asyncio.timeout(self._longest)
             try:
                 async with bound:
@@ -143,8 +138,7 @@ class Reconciler:
             except errors.BusyError as error:
                 _log.debug("put off", why=str(error))
                 self._put_off[key] += 1
-                longest = min(_LONGEST_BUSY, _BUSY_DELAY * 2 ** self._put_off[key])
-                ended = longest * (1 + self._clock.random()) / 2
+                ended = backoff.delay(_BUSY, self._put_off[key], None, self._clock.random())
             except errors.ApiError:
                 raise
             except Exception as defect:  # noqa: BLE001 - whatever it is, it must not stop the others
@@ -167,27 +161,36 @@ class Reconciler:
         self._unsure.discard(key)
         self._put_off.pop(key, None)
         self._reads.worked(key)
-        return self._recorder.in_doubt(key) is not None
+        return self._teller.in_doubt(key) is not None
+
+    @contextlib.contextmanager
+    def _traced(
+        self, metadata: ObjectMeta, created: datetime | None, *, first: bool, **ids: str
+    ) -> Iterator[None]:
+        """A pass in its trace; the log lines in it say whose it is."""
+        with (
+            self._tracing.reconcile(metadata, created, first=first) as trace,
+            structlog.contextvars.bound_contextvars(
+                correlation_id=metadata.uid,
+                namespace=metadata.namespace,
+                workflowresume=metadata.name,
+                **ids,
+                **trace,
+            ),
+        ):
+            yield
 
     async def _after_gone(self, key: Key) -> None:
         """A request is gone: it was deleted, or has finished by a write that got no answer."""
         self.forget(key)
-        metadata = self._recorder.in_doubt(key)
+        metadata = self._teller.in_doubt(key)
         if metadata is None:
             return
-        with (
-            self._tracing.reconcile(metadata, metadata.creation_timestamp, first=False) as trace,
-            structlog.contextvars.bound_contextvars(
-                correlation_id=metadata.uid,
-                namespace=key.namespace,
-                workflowresume=key.name,
-                **trace,
-            ),
-        ):
-            await self._recorder.settle(key)
+        with self._traced(metadata, metadata.creation_timestamp, first=False):
+            await self._teller.settle(key)
 
     async def _pass(self, key: Key, request: WorkflowResume) -> float | None:
-        self._recorder.shown(key, request)
+        self._teller.shown(key, request)
         if self._recorder.has_untold(key, request):
             return await self._recorder.tell_untold(key)
         # After a failed attempt its fate may be unknown: only a fresh look tells.
@@ -280,7 +283,7 @@ class Reconciler:
         except errors.PermanentError as error:
             return End(refusal(error), f"cannot read workflows: {error}")
         except errors.ApiError as error:
-            wait = self._reads.failed(key, error)
+            wait = self._reads.failed(key, getattr(error, "retry_after", None))
             if wait is None:
                 raise
             # Of an attempt whose fate is unknown, nobody may say that it was not made.
@@ -309,8 +312,8 @@ class Reconciler:
         if broken_off is not None:
             facts, end, attempt = broken_off
             return await self._recorder.record(key, request, facts, end, attempt)
+        self._reads.failed(key)
         # Up to as long as it took, so that such requests leave half of the workers to others.
-        self._reads.failed(key, errors.TransientError(why))
         wait = timedelta(seconds=self._longest * (1 + self._clock.random()) / 2)
         end = End(Reason.API_UNAVAILABLE, f"no attempt was made: {why}", self._clock.now() + wait)
         return await self._recorder.record(key, request, NOTHING, end)

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, Final
 
 import structlog
 
 from resumer import errors, ports
+from resumer.core import backoff
 from resumer.core.breaker import Breaker
 from resumer.core.keys import Key
 from resumer.services.circuits import BreakerStore
@@ -102,12 +103,13 @@ class Resync:
             both.create_task(self._tell_what_failed())
 
     async def _tell_what_failed(self) -> None:
-        pause = PAUSE
+        pauses = self._pauses()
         while True:
             await self._governor.failed.wait()
-            await asyncio.sleep(pause * (0.5 + self._clock.random() / 2))
+            await asyncio.sleep(next(pauses))
             await self._governor.tell_untold()
-            pause = min(MAX_PAUSE, pause * 2) if self._governor.failed.is_set() else PAUSE
+            if not self._governor.failed.is_set():
+                pauses = self._pauses()
 
     async def _compare_again_and_again(self) -> None:
         while True:
@@ -123,7 +125,7 @@ class Resync:
 
     async def complete(self) -> None:
         """Compares both kinds now; tries for as long as it takes."""
-        pause = PAUSE
+        pauses = self._pauses()
         while True:
             try:
                 async with self._one_at_a_time:
@@ -131,10 +133,12 @@ class Resync:
                     await self._compare()
             except errors.ApiError as error:
                 _log.warning("policies and breakers not listed", error=str(error))
-                await asyncio.sleep(pause * (0.5 + self._clock.random() / 2))
-                pause = min(MAX_PAUSE, pause * 2)
+                await asyncio.sleep(next(pauses))
             else:
                 return
+
+    def _pauses(self) -> Iterator[float]:
+        return backoff.growing(self._clock.random, PAUSE, MAX_PAUSE)
 
     async def _compare(self) -> None:
         self._touched = touched = set[Hashable]()

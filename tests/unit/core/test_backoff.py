@@ -117,5 +117,5 @@ def test_pauses_of_what_is_tried_for_ever_double_up_to_the_longest_and_leave_hal
     None
 ):
     drawn = iter([0.0, 0.5, 1.0, 1.0, 0.0])
-    pauses = backoff.growing(1.0, 3.0, lambda: next(drawn))
+    pauses = backoff.growing(lambda: next(drawn), 1.0, 3.0)
     assert list(itertools.islice(pauses, 5)) == [0.5, 1.5, 3.0, 3.0, 1.5]

@@ -13,17 +13,12 @@ from resumer.api.resume import RetryStatus
 from resumer.core import breaker
 from resumer.core.breaker import Breaker
 from tests import builders, fakes
-from tests.unit.services.world import REQUESTS, WORKFLOWS, World, at_its_gate, key, unsent
+from tests.unit.services.world import REQUESTS, WORKFLOWS, World, key, unsent
 
 UNAVAILABLE = errors.TransientError("no answer", status=503, reason="ServiceUnavailable")
 FORBIDDEN = errors.PermanentError("not allowed", status=403, reason="Forbidden")
 REFUSED = errors.PermanentError("too large", status=413, reason="RequestEntityTooLarge")
 CONFLICT = errors.PreconditionError("changed", status=409, reason="Conflict")
-
-
-@pytest.fixture
-def world() -> World:
-    return at_its_gate()
 
 
 async def test_a_workflow_that_changed_before_the_write_is_looked_at_freshly(world: World) -> None:

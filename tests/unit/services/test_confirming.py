@@ -9,15 +9,10 @@ import pytest
 from resumer import errors
 from resumer.api.outcomes import Outcome, Reason
 from tests import builders, fakes
-from tests.unit.services.world import REQUESTS, World, at_its_gate, key
+from tests.unit.services.world import REQUESTS, World, key
 
 READ = "reader.request"
 WRITE = "backend.resume"
-
-
-@pytest.fixture
-def world() -> World:
-    return at_its_gate()
 
 
 async def test_while_the_watch_is_heard_nothing_is_asked(world: World) -> None:

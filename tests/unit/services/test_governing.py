@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,6 +22,14 @@ PLAY = key("play")
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+def governor(world: World, operator: Operator, may_write: Callable[[], bool]) -> Governor:
+    """One beside the operator's own, that may not write at all times."""
+    writer = fakes.FakePolicies(world.api, world.faults)
+    return Governor(
+        operator.stores.policies, operator.intake, writer, world.clock, may_write=may_write
+    )
 
 
 async def show(operator: Operator, body: builders.Json) -> builders.Json:
@@ -325,13 +334,7 @@ async def test_the_newer_of_two_statuses_is_the_last_that_is_written(world: Worl
 async def test_a_status_that_nobody_can_read_keeps_no_other_from_being_told(world: World) -> None:
     operator = world.start()
     leading = False
-    standby = Governor(
-        operator.stores.policies,
-        operator.intake,
-        fakes.FakePolicies(world.api, world.faults),
-        world.clock,
-        may_write=lambda: leading,
-    )
+    standby = governor(world, operator, lambda: leading)
     for name in ("broken", "play"):
         body = builders.three_stages().build()
         body["metadata"]["name"] = name
@@ -371,13 +374,7 @@ async def test_standing_by_a_policy_is_in_force_and_its_status_is_left_to_who_le
 ) -> None:
     operator = world.start()
     leading = False
-    standby = Governor(
-        operator.stores.policies,
-        operator.intake,
-        fakes.FakePolicies(world.api, world.faults),
-        world.clock,
-        may_write=lambda: leading,
-    )
+    standby = governor(world, operator, lambda: leading)
     told = world.api.create(POLICIES, builders.three_stages().build())
     await standby.policy(PLAY, told)
     assert operator.stores.policies.get(PLAY) == builders.three_stages().resolved()
@@ -404,13 +401,7 @@ async def test_standing_by_a_policy_is_in_force_and_its_status_is_left_to_who_le
 async def test_who_loses_the_lead_while_taking_over_stops_at_once(world: World) -> None:
     """Else it would go round and round without ever letting the release of its Lease through."""
     operator = world.start()
-    standby = Governor(
-        operator.stores.policies,
-        operator.intake,
-        fakes.FakePolicies(world.api, world.faults),
-        world.clock,
-        may_write=lambda: False,
-    )
+    standby = governor(world, operator, lambda: False)
     await standby.policy(PLAY, world.api.create(POLICIES, builders.three_stages().build()))
     await asyncio.wait_for(standby.tell_untold(), timeout=5)
     assert world.faults.count("policies.write_status") == 0

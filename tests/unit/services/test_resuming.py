@@ -14,15 +14,10 @@ from resumer.api.outcomes import Outcome, Reason
 from resumer.core import decision
 from resumer.core.observation import NOTHING, Decision, Look, Observation, ResumeOrder
 from tests import builders, fakes
-from tests.unit.services.world import REQUESTS, WORKFLOWS, World, at_its_gate, key
+from tests.unit.services.world import REQUESTS, WORKFLOWS, World, key
 
 UNAVAILABLE = errors.TransientError("no answer", status=503, reason="ServiceUnavailable")
 FORBIDDEN = errors.PermanentError("not allowed", status=403, reason="Forbidden")
-
-
-@pytest.fixture
-def world() -> World:
-    return at_its_gate()
 
 
 async def test_a_request_at_its_gate_costs_two_writes_and_no_read(world: World) -> None:

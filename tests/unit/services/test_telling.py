@@ -224,6 +224,6 @@ async def test_in_an_outage_only_so_many_writes_without_an_answer_are_remembered
     for name in names:
         with pytest.raises(errors.TransientError):
             await operator.look(name)
-    teller = operator.reconciler._recorder._teller
+    teller = operator.reconciler._teller
     in_doubt = [name for name in names if teller.in_doubt(key(name))]
     assert in_doubt == names[2:]
