@@ -90,12 +90,11 @@ def growing(
         first: Seconds of the first pause at most; by default as fits an API server that is away.
         longest: Seconds of any pause at most.
 
-    Yields:
+    Returns:
         Seconds, without end.
     """
     waits = doubling(first, longest)
-    for number in itertools.count(1):
-        yield delay(waits, number, None, unit_random())
+    return (delay(waits, number, None, unit_random()) for number in itertools.count(1))
 
 
 def _wait(strategy: RetryStrategy, step: int) -> float:
