@@ -11,7 +11,7 @@ import pytest
 from resumer.api.outcomes import Reason
 from tests.controlplane import client
 from tests.controlplane.plugin import KubeconfigFor
-from tests.e2e.support import audit, manifests, process, waiting
+from tests.e2e.support import audit, manifests, process, rights, waiting
 from tests.e2e.support import home as homes
 from tests.e2e.support.audit import Call
 from tests.e2e.support.home import Home
@@ -261,20 +261,6 @@ def role(namespace: str, user: str) -> list[Json]:
     ]
 
 
-def may_patch(home: Home, user: str) -> bool:
-    """Whether a user may patch Workflows, as the API server knows it by now."""
-    asked = {"group": "argoproj.io", "resource": "workflows", "verb": "patch"}
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SubjectAccessReview",
-        "spec": {
-            "user": user,
-            "resourceAttributes": {**asked, "namespace": home.namespace},
-        },
-    }
-    return bool(home.cluster.create(review)["status"]["allowed"])
-
-
 def test_without_the_right_to_patch_workflows_a_request_fails_and_says_so(
     cluster: client.Cluster, kubeconfig_for: KubeconfigFor, tmp_path: pathlib.Path
 ) -> None:
@@ -301,6 +287,10 @@ def test_without_the_right_to_patch_workflows_a_request_fails_and_says_so(
                 [{"op": "add", "path": "/rules/-", "value": more}],
                 content_type=client.JSON_PATCH,
             )
-            waiting.eventually(lambda: may_patch(home, user), lambda: f"{user} may not patch")
+            patching = {"verb": "patch", "resource": "workflows", "namespace": home.namespace}
+            waiting.eventually(
+                lambda: rights.may(cluster, user, **patching),
+                lambda: f"{user} may not patch",
+            )
             home.ask(manifests.resume("open", task="1"))
             home.resumed("open")

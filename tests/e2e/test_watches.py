@@ -342,41 +342,29 @@ def test_rights_that_are_taken_away_and_given_back_are_used_again(restricted: Ri
     assert operator.alive
 
 
-def may_patch_workflows(user: client.Cluster, namespace: str) -> bool:
-    asked = {"verb": "patch", "group": "argoproj.io", "resource": "workflows"}
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": {**asked, "namespace": namespace}},
-    }
-    at = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-    return bool(user.request("POST", at, body=review)["status"]["allowed"])
-
-
 def test_who_asks_while_the_right_to_patch_workflows_is_missing_has_to_ask_again(
-    restricted: Rig, kubeconfig_for: KubeconfigFor
+    restricted: Rig,
 ) -> None:
     """A refusal is for good, for nobody knows whether the right was taken away on purpose."""
     home = restricted.home
     (name,) = restricted.at_gates(STAGE, 1, "forbidden")
-    with contextlib.closing(client.Cluster(kubeconfig_for(RESTRICTED, []))) as user:
 
-        def give(rules: Sequence[dict[str, Any]], allowed: bool) -> None:
-            home.cluster.patch("Role", "operator", home.namespace, {"rules": rules})
-            # The API server takes it in a moment after it was written.
-            waiting.eventually(
-                lambda: may_patch_workflows(user, home.namespace) is allowed,
-                lambda: f"the right is not {allowed}",
-            )
+    def give(rules: Sequence[dict[str, Any]], allowed: bool) -> None:
+        home.cluster.patch("Role", "operator", home.namespace, {"rules": rules})
+        asked = {"verb": "patch", "resource": "workflows", "namespace": home.namespace}
+        waiting.eventually(
+            lambda: rights.may(home.cluster, RESTRICTED, **asked) is allowed,
+            lambda: f"the right is not {allowed}",
+        )
 
-        give(ONLY_READS_WORKFLOWS, False)
-        try:
-            home.ask(restricted.request(name, STAGE))
-            status = restricted.came_to(name, Reason.FORBIDDEN)
-            assert status["outcome"] == Outcome.FAILED
-            restricted.untouched(name)
-        finally:
-            give(ALL_RIGHTS, True)
+    give(ONLY_READS_WORKFLOWS, False)
+    try:
+        home.ask(restricted.request(name, STAGE))
+        status = restricted.came_to(name, Reason.FORBIDDEN)
+        assert status["outcome"] == Outcome.FAILED
+        restricted.untouched(name)
+    finally:
+        give(ALL_RIGHTS, True)
     again = f"{name}-again"
     home.ask(restricted.request(again, STAGE, task=name))
     restricted.came_to(again, Reason.GATE_OPENED)

@@ -10,10 +10,10 @@ import contextlib
 import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import yaml
 
+from resumer.api import constants
 from tests.charts import people
 from tests.controlplane import client, shared
 from tests.e2e.support import waiting
@@ -87,6 +87,22 @@ def allow(
         _await(cluster, subject, namespace, role)
 
 
+def may(cluster: client.Cluster, user: str, **asked: str) -> bool:
+    """Whether a user may do something, as the API server knows it by now: some time after a change.
+
+    Arguments:
+        cluster: as an administrator
+        user: as the API server knows it
+        **asked: verb, resource, namespace and the like, of Argo's group unless they say another
+    """
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": user, "resourceAttributes": {"group": constants.GROUP, **asked}},
+    }
+    return bool(cluster.request("POST", _REVIEWS, body=review)["status"]["allowed"])
+
+
 @contextlib.contextmanager
 def none_refused(cluster: client.Cluster, namespace: str) -> Iterator[None]:
     """Fails if the account of a namespace was refused anything while the block lasted.
@@ -118,32 +134,20 @@ def _account(
 
 def _await(cluster: client.Cluster, subject: Mapping[str, str], namespace: str, role: Json) -> None:
     """Returns as soon as the API server goes by a Role that a subject was bound to."""
-    review = _review(subject, namespace, role["rules"][-1])
-
-    def allowed() -> bool:
-        return bool(cluster.request("POST", _REVIEWS, body=review)["status"]["allowed"])
-
-    waiting.eventually(allowed, lambda: f"{role['metadata']['name']} is not in force")
-
-
-def _read(file: pathlib.Path) -> list[Json]:
-    return list(yaml.safe_load_all(file.read_text()))
-
-
-def _review(subject: Mapping[str, str], namespace: str, rule: Mapping[str, Any]) -> Json:
-    """The question whether a subject may do what a rule is about, in a namespace or in all."""
-    user = subject["name"]
+    user, rule = subject["name"], role["rules"][-1]
     if subject["kind"] == "ServiceAccount":
         user = f"system:serviceaccount:{subject['namespace']}:{user}"
-    resource = {
+    asked = {
         "group": rule["apiGroups"][0],
         "resource": rule["resources"][0],
         "verb": rule["verbs"][0],
         "name": rule.get("resourceNames", [""])[0],
         "namespace": namespace,
     }
-    return {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SubjectAccessReview",
-        "spec": {"user": user, "resourceAttributes": resource},
-    }
+    waiting.eventually(
+        lambda: may(cluster, user, **asked), lambda: f"{role['metadata']['name']} is not in force"
+    )
+
+
+def _read(file: pathlib.Path) -> list[Json]:
+    return list(yaml.safe_load_all(file.read_text()))
