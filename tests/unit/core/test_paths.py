@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from resumer.core.paths import MAX_DEPTH, MAX_VISITED, AnyElement, Path
@@ -124,6 +124,7 @@ def test_any_text_is_a_path_or_an_error_and_finds_the_same_as_what_it_is_written
 
 
 @given(st.text(min_size=1).filter(lambda text: '"' not in text), st.lists(STEPS, max_size=6))
+@example("labels", [0, "b c", AnyElement()])
 def test_a_path_reads_back_from_what_it_writes(first: str, more: list[Any]) -> None:
     path = Path((first, *more))
     assert Path.parse(str(path)) == path
