@@ -55,7 +55,10 @@ class ApiError(ResumerError):
         status: The HTTP status, or 0 where no answer came.
         reason: The machine-readable reason of the answer (``Conflict``, ``Timeout``), or the kind
             of failure.
+        retry_after: Seconds the server asked to wait, or None.
     """
+
+    retry_after: float | None = None
 
     def __init__(self, message: str, *, status: int = 0, reason: str = "") -> None:
         super().__init__(message)
@@ -67,7 +70,6 @@ class TransientError(ApiError):
     """The same call may succeed later: 429, 5xx, a timeout, a refused or broken connection.
 
     Attributes:
-        retry_after: Seconds the server asked to wait, or None.
         sent: False where the request provably never reached the server; True where it may have
             been carried out.
     """

@@ -17,6 +17,7 @@ import pytest
 from resumer.adapters import kube
 from resumer.api import constants
 from resumer.api.outcomes import Outcome, Reason
+from resumer.core import backoff
 from tests.controlplane import client, launcher
 from tests.controlplane.plugin import KubeconfigFor
 from tests.e2e.support import faults, manifests, process, rig, rights, waiting
@@ -26,7 +27,7 @@ from tests.e2e.support.rig import Rig
 
 STALE = 10
 """Seconds, the least that is allowed."""
-OUTLIVED = 12
+OUTLIVED = backoff.LONGEST_PAUSE + 2
 """Seconds, more than the longest pause between two tries."""
 STAGE = "watched"
 OF_REQUESTS = "/workflowresumes$"

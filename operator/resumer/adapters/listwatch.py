@@ -40,7 +40,7 @@ _SILENCE_SECONDS = 70.0
 _LATE_SECONDS = 1.0
 """For how long after its first event, or after a list, a stream may still tell what was missed."""
 _PAUSE = 0.1
-"""Seconds between two watches that the API server ended in order."""
+"""Seconds before the next watch; the API server may end each of them at once."""
 
 _Result = TypeVar("_Result")
 _log = structlog.get_logger(__name__)
@@ -125,7 +125,7 @@ class ListWatch:
                 if version is None:
                     version = await self._list()
                 version = await self._watch(version)
-                await asyncio.sleep(_PAUSE)  # a server may end each watch at once
+                await asyncio.sleep(_PAUSE)
             except errors.ApiError as error:
                 if error.status == 410:
                     version = None

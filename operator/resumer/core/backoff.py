@@ -17,6 +17,10 @@ from typing import Final, assert_never
 from resumer.api import policy
 from resumer.api.policy import Jitter
 
+FIRST_PAUSE: Final = 0.1
+"""Seconds of the first pause at most, before what failed is tried again for ever."""
+LONGEST_PAUSE: Final = 10.0
+"""Seconds of any such pause at most: so much later than an API server is an operator back."""
 PROPORTION: Final = 0.1
 """How far `Jitter.PROPORTIONAL` goes up or down, as a part of the wait."""
 
@@ -70,24 +74,31 @@ def delay(
             assert_never(spread)
 
 
-def doubling(first: float, longest: float) -> RetryStrategy:
-    """The waits of what no policy speaks of: each twice as long as the last, half of it chance.
+def doubling(first: float, longest: float, jitter: Jitter = Jitter.EQUAL) -> RetryStrategy:
+    """The waits of what no policy speaks of, each twice as long as the last.
 
     Args:
         first: Seconds of the first wait at most.
         longest: Seconds of any wait at most.
+        jitter: What of each wait is chance; by default half of it.
     """
-    return RetryStrategy(base_seconds=first, cap_seconds=longest, jitter=Jitter.EQUAL)
+    return RetryStrategy(
+        strategy=policy.RetryStrategy.EXPONENTIAL,
+        base_seconds=first,
+        factor=2.0,
+        cap_seconds=longest,
+        jitter=jitter,
+    )
 
 
 def growing(
-    unit_random: Callable[[], float], first: float = 0.1, longest: float = 10.0
+    unit_random: Callable[[], float], first: float = FIRST_PAUSE, longest: float = LONGEST_PAUSE
 ) -> Iterator[float]:
     """The pauses between tries of what is tried for ever, as `doubling` has them.
 
     Args:
         unit_random: Draws a number in [0, 1).
-        first: Seconds of the first pause at most; by default as fits an API server that is away.
+        first: Seconds of the first pause at most.
         longest: Seconds of any pause at most.
 
     Returns:

@@ -12,18 +12,18 @@ object has become quiet, because thousands of objects can be listed at once.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import kopf
 
 from resumer.adapters.connection import Connection
+from resumer.api.policy import Jitter
+from resumer.core import backoff
 from resumer.factory import LIST_TIMEOUT, Services
 from resumer.handlers import watching
 from resumer.settings import Settings
-
-_LONGEST_PAUSE = 10.0
-"""Seconds between two tries of a watch while the API server is away."""
 
 
 class _NoProgress(kopf.ProgressStorage):
@@ -62,10 +62,8 @@ class _Pauses:
     """Endless, so that the watch outlives any outage; iterated anew for each call."""
 
     def __iter__(self) -> Iterator[float]:
-        pause = 0.1
-        while True:
-            yield pause
-            pause = min(_LONGEST_PAUSE, pause * 2)
+        waits = backoff.doubling(backoff.FIRST_PAUSE, backoff.LONGEST_PAUSE, Jitter.NONE)
+        return (backoff.delay(waits, number, None, 0.0) for number in itertools.count(1))
 
 
 _IDENTITY: Any = "resumer"

@@ -24,6 +24,7 @@ BASE_DELAY = 0.25
 MAX_DELAY = 30.0
 """Seconds at most."""
 _WAITS = backoff.doubling(BASE_DELAY, MAX_DELAY)
+"""The waits of a key that raises again and again; half of each is chance."""
 
 _EACH = 16
 """Of so many keys one is from behind, whatever else there is."""
@@ -180,7 +181,8 @@ class KeyedQueue:
     def _after_failure(self, key: Key, problem: Exception) -> float:
         count = self._failures[key] = self._failures.get(key, 0) + 1
         delay = backoff.delay(_WAITS, count, None, self._clock.random())
-        delay = max(delay, getattr(problem, "retry_after", None) or 0.0)
+        if isinstance(problem, errors.ApiError):
+            delay = max(delay, problem.retry_after or 0.0)
         _log.warning(
             "reconcile failed",
             key=str(key),

@@ -27,7 +27,7 @@ from resumer.services.telling import Ended, Teller
 
 CONFLICT_DELAY = 0.2
 """Seconds until the next pass after somebody else wrote."""
-_CONFLICTS = backoff.doubling(CONFLICT_DELAY, 30.0)
+_CONFLICTS = backoff.doubling(CONFLICT_DELAY, 30.0, Jitter.NONE)
 """The waits where that goes on: the watch brings what was written sooner."""
 _FLICKER = 1.0
 """Seconds for which a new reason for waiting has to hold before it is told."""
@@ -200,7 +200,7 @@ class Recorder:
     def _after_conflict(self, key: Key) -> float:
         """Somebody else wrote the status meanwhile: in how many seconds to look again."""
         self._conflicts[key] += 1
-        delay = backoff.delay(_CONFLICTS, self._conflicts[key], Jitter.NONE, 0.0)
+        delay = backoff.delay(_CONFLICTS, self._conflicts[key], None, 0.0)
         _log.info("decided by somebody else meanwhile", again_in=delay)
         return delay
 

@@ -51,7 +51,7 @@ from resumer.services.writers import Turn, Writers
 _ROUNDS = 6
 """Looks in one pass: a workflow's state can change between look and write, but not for ever."""
 _BUSY = backoff.doubling(0.5, 8.0)
-"""The waits after which a request comes back to a Workflow that many wait for."""
+"""The waits after which a request comes back to a Workflow that many wait for, half chance."""
 _MAX_DEFECTS = 5
 """Passes that may meet a defect of ours before the request is given up."""
 
@@ -283,7 +283,7 @@ class Reconciler:
         except errors.PermanentError as error:
             return End(refusal(error), f"cannot read workflows: {error}")
         except errors.ApiError as error:
-            wait = self._reads.failed(key, getattr(error, "retry_after", None))
+            wait = self._reads.failed(key, error.retry_after)
             if wait is None:
                 raise
             # Of an attempt whose fate is unknown, nobody may say that it was not made.

@@ -116,7 +116,7 @@ class Resync:
             wait = INTERVAL * (0.8 + 0.4 * self._clock.random())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._asked.wait(), wait)
-                await asyncio.sleep(PAUSE * (0.5 + self._clock.random() / 2))
+                await asyncio.sleep(next(self._pauses()))
                 if not self._asked.is_set():
                     continue  # the start compares by itself, and meanwhile did
             await self.complete()
@@ -152,8 +152,7 @@ class Resync:
         before, found = self._governor.known(), dict[Key, ports.Body]()
         for namespace in self._namespaces:
             for body in await self._reader.policies(namespace):
-                metadata = body["metadata"]
-                found[Key(metadata["namespace"], metadata["name"])] = body
+                found[Key.of(body)] = body
         for key, body in found.items():
             if key not in touched:
                 self._take(key, body)

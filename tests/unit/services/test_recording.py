@@ -9,14 +9,9 @@ import pytest
 from resumer import errors
 from resumer.api.outcomes import Outcome, Reason
 from tests import builders, fakes
-from tests.unit.services.world import REQUESTS, World, at_its_gate, key
+from tests.unit.services.world import REQUESTS, World, key
 
 CONFLICT = errors.PreconditionError("changed", status=422, reason="PatchTestFailed")
-
-
-@pytest.fixture
-def world() -> World:
-    return at_its_gate()
 
 
 def by_hand(world: World, status: dict[str, Any]) -> None:

@@ -13,8 +13,9 @@ from resumer.api import constants
 from resumer.api.outcomes import Outcome, Reason
 from resumer.core import decision
 from resumer.core.observation import NOTHING, Decision, Look, Observation, ResumeOrder
+from resumer.services import writers
 from tests import builders, fakes
-from tests.unit.services.world import REQUESTS, WORKFLOWS, World, key
+from tests.unit.services.world import REQUESTS, WORKFLOWS, World, key, unsent
 
 UNAVAILABLE = errors.TransientError("no answer", status=503, reason="ServiceUnavailable")
 FORBIDDEN = errors.PermanentError("not allowed", status=403, reason="Forbidden")
@@ -277,6 +278,23 @@ async def test_of_many_requests_at_the_same_time_only_the_first_writes_to_the_wo
     assert world.faults.count("backend.resume") == world.writes() == 1
     outcomes = [world.outcome(name)[0] for name in names]
     assert outcomes == [Outcome.RESUMED, *[Outcome.ALREADY_RESUMED] * 40]
+
+
+async def test_who_finds_a_crowd_again_and_again_comes_later_each_time_until_a_pass_goes_through(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.clock.chance = 0.0
+    world.faults.on("backend.resume", unsent())
+    operator = world.start()
+    with monkeypatch.context() as crowded:
+        crowded.setattr(writers, "_CROWD", 0)
+        assert [await operator.look() for _ in range(6)] == [0.25, 0.5, 1.0, 2.0, 4.0, 4.0]
+    wait = await operator.look()
+    assert world.outcome() == (Outcome.BACKING_OFF, Reason.API_UNAVAILABLE)
+    assert wait is not None
+    world.clock.advance(wait)
+    monkeypatch.setattr(writers, "_CROWD", 0)
+    assert await operator.look() == 0.25
 
 
 async def test_gates_of_one_workflow_that_are_asked_for_together_are_opened_one_by_one(
