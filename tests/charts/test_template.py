@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import pathlib
+import re
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -261,13 +265,39 @@ def test_the_definitions_go_with_the_release_on_request() -> None:
 
 
 @pytest.mark.parametrize("instance", ["", "blue"])
-def test_the_example_in_the_notes_is_for_the_operator_that_was_installed(instance: str) -> None:
-    """One with an instance ID looks at no requests without its label, and the other way round."""
-    told = charts.helm()(
+def test_the_commands_in_the_notes_are_for_the_operator_that_was_installed(
+    instance: str, tmp_path: pathlib.Path
+) -> None:
+    """Typed as they are printed, where `kubectl` writes down what it is told.
+
+    One with an instance ID looks at no requests without its label, and the other way round.
+    """
+    notes = charts.helm()(
         *("install", charts.RELEASE, str(charts.CHART), "--dry-run=client"),
-        *("--set", f"instanceID={instance}"),
+        *("--set", f"instanceID={instance}", "--namespace", charts.NAMESPACE),
+    ).partition("NOTES:\n")[2]
+    # Each point is a heading and a command, which goes on to the next point.
+    points = re.split(r"^\d\. ", notes, flags=re.MULTILINE)[1:]
+    typed = "\n".join("kubectl" + point.partition("\nkubectl")[2] for point in points)
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(f"#!/bin/sh\necho \"$*\" >>{tmp_path}/told\ncat >>{tmp_path}/given\n")
+    kubectl.chmod(0o755)
+    shell = subprocess.run(
+        ["bash", "-eu", "-c", typed],
+        env={"PATH": os.pathsep.join((str(tmp_path), os.environ["PATH"]))},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
-    example = yaml.safe_load(told.partition("<<'END'\n")[2].partition("END\n")[0])
+    assert (shell.returncode, shell.stderr) == (0, "")
+    assert (tmp_path / "told").read_text().splitlines() == [
+        f"-n {charts.NAMESPACE} rollout status deployment/{charts.FULL_NAME}",
+        "-n default create -f -",
+        "-n default get wres",
+    ]
+    example = yaml.safe_load((tmp_path / "given").read_text())
     labels = {constants.LABEL_INSTANCE_ID: instance} if instance else {}
     assert example["metadata"].get("labels", {}) == labels
 
