@@ -7,7 +7,10 @@ meets all that it has to deal with. The audit log then says what it asked for.
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import shlex
+import subprocess
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -16,8 +19,9 @@ import yaml
 from resumer.api.outcomes import Reason
 from tests.charts import charts, plane
 from tests.charts.charts import Json
-from tests.e2e.support import faults, manifests, process, proxy, waiting
+from tests.e2e.support import commands, faults, manifests, process, proxy, waiting
 from tests.e2e.support import home as homes
+from tests.e2e.support.commands import Trier
 from tests.e2e.support.home import Home
 
 pytestmark = pytest.mark.timeout(400)
@@ -203,6 +207,42 @@ def test_the_operator_uses_every_right_of_the_chart_and_lacks_none(
             f"never used: {sorted(wanted - used(plane.audit_log, user))}; "
             f"not of a Role: {sorted(used(plane.audit_log, user) - wanted)}"
         ),
+        homes.TIMEOUT,
+    )
+
+
+def in_pod(kubeconfig: pathlib.Path, arguments: Sequence[str]) -> str:
+    """What `resumer` says, on both channels, to somebody in the operator's pod."""
+    told = subprocess.run(
+        process.command(*arguments),
+        env={**os.environ, "KUBECONFIG": str(kubeconfig)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return told.stdout + told.stderr
+
+
+def test_a_request_is_explained_in_the_pod_with_the_rights_of_the_operator(
+    plane: plane.Plane, tmp_path: pathlib.Path
+) -> None:
+    """There is no kubelet: what `kubectl exec` would run there runs here, with the pod's token."""
+    (typed,) = {one.text for one in commands.of(Trier.POD)}
+    home = Home(plane.cluster, plane.namespace("explain"))
+    objects = charts.render({"fullnameOverride": "explain", "watchNamespaces": [home.namespace]})
+    plane.apply(objects, charts.NAMESPACE)
+    home.submit(manifests.workflow("release", task="1"))
+    home.ask(manifests.resume("release", "release", task="1"))
+    kubeconfig = plane.account(charts.NAMESPACE, charts.pod(objects)["serviceAccountName"])
+    program, *words = shlex.split(typed.partition(" -- ")[2])
+    assert program == "resumer"
+    names = {"NAME": "release", "TEAM": home.namespace}
+    arguments = [names.get(one, one) for one in words]
+    # RBAC takes a Role in a moment after it was written.
+    waiting.eventually(
+        lambda: "It would resume now: wait of workflow release." in in_pod(kubeconfig, arguments),
+        lambda: in_pod(kubeconfig, arguments),
         homes.TIMEOUT,
     )
 

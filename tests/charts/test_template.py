@@ -280,7 +280,7 @@ def test_the_commands_in_the_notes_are_for_the_operator_that_was_installed(
     points = re.split(r"^\d\. ", notes, flags=re.MULTILINE)[1:]
     typed = "\n".join("kubectl" + point.partition("\nkubectl")[2] for point in points)
     kubectl = tmp_path / "kubectl"
-    kubectl.write_text(f"#!/bin/sh\necho \"$*\" >>{tmp_path}/told\ncat >>{tmp_path}/given\n")
+    kubectl.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/told\ncat >>{tmp_path}/given\n')
     kubectl.chmod(0o755)
     shell = subprocess.run(
         ["bash", "-eu", "-c", typed],

@@ -79,6 +79,7 @@ def begin(wanted: bool, clock: ports.Clock) -> Traces:
     except ImportError as error:
         raise errors.SettingsError(
             "tracing",
-            f"a package that it needs is not installed ({error}): install `resumer[otel]`",
+            f"a package that it needs is not installed ({error}): "
+            "install Resumer with its extra `otel`",
         ) from error
     return otlp.begin(clock)

@@ -41,6 +41,7 @@ class Trier(enum.Enum):
     INSTALL = "tests/charts/test_pages.py, where there are Deployments"
     BREAKER = "tests/e2e/test_breaker.py, while a breaker is open"
     UPGRADES = "tests/charts/test_upgrading.py and tests/e2e/test_canaries.py, on operators at work"
+    POD = "tests/charts/test_rights.py: what runs in the pod, with the rights of its account"
     OPTIONS = "tests/e2e/test_commands.py: the options are understood"
     MAKE = "tests/e2e/test_commands.py: there is such a target, and its arguments are understood"
     TESTS = "tests/e2e/test_commands.py: there are such tests"
@@ -71,7 +72,9 @@ NOT_TRIED: Mapping[str, str] = {
     " https://events.example.com/resume": (
         "there is no such host; tests/e2e/test_sources.py posts the same to the EventSource"
     ),
-    "pip install 'resumer[otel]'": "no index of packages has it; `make init` installs the same",
+    "pip install '.[otel]'": (
+        "fetches packages, and not the pinned ones; `make init` installs the same from its lock"
+    ),
     "export OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318": (
         "there is no such host; the tests of traces start a collector"
     ),
@@ -143,6 +146,8 @@ def tried_by(command: Command) -> Trier | None:
     if command.block.page in _BY_PAGE:
         return _BY_PAGE[command.block.page]
     program, first, *_ = [*(word for word in command.text.split() if "=" not in word), ""]
+    if command.text.startswith("kubectl exec "):
+        return Trier.POD
     if program == "kubectl" and "helm install" in command.block.text:
         return Trier.INSTALL
     if program.endswith("resumer") and first == "run":

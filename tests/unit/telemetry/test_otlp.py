@@ -128,7 +128,7 @@ def test_a_package_that_is_missing_is_named_with_what_to_install(
     monkeypatch.delitem(sys.modules, "resumer.telemetry.otlp")
     monkeypatch.delattr(telemetry, "otlp")
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
-    with pytest.raises(errors.SettingsError, match=r"opentelemetry.*install `resumer\[otel\]`"):
+    with pytest.raises(errors.SettingsError, match=r"opentelemetry.*install Resumer .*`otel`"):
         tracing.begin(True, CLOCK)
 
 
