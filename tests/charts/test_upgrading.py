@@ -24,8 +24,8 @@ from tests.charts import charts, node
 from tests.charts.charts import Json
 from tests.charts.plane import Plane
 from tests.controlplane import build, client, components, toolchain
+from tests.e2e.support import commands, manifests, pages, waiting
 from tests.e2e.support import home as homes
-from tests.e2e.support import manifests, pages, waiting
 from tests.e2e.support.home import Home
 
 pytestmark = pytest.mark.timeout(400)
@@ -57,12 +57,14 @@ class Desk:
         node: where the operators run
         folder: with `helm` and `kubectl` in it
         plane: the cluster
+        typed: the commands so far, of all tests
     """
 
     home: Home
     node: node.Node
     folder: pathlib.Path
     plane: Plane
+    typed: list[str]
 
     def type(self, command: str, *, chart: pathlib.Path = charts.CHART) -> str:
         """What a command of the page prints, in the checkout of this project.
@@ -77,6 +79,7 @@ class Desk:
             "PATH": os.pathsep.join((str(self.folder), os.environ["PATH"])),
             "KUBECONFIG": str(self.plane.kubeconfig),
         }
+        self.typed.extend(commands.lines(command))
         text = command.replace("charts/workflow-resumer ", f"{chart} ")
         return pages.typed(text, environment, folder=charts.ROOT, timeout=_TIMEOUT)
 
@@ -137,8 +140,43 @@ class Desk:
         )
 
 
+@dataclasses.dataclass(slots=True)
+class Record:
+    """What the tests of this module have done.
+
+    Attributes:
+        commands: that were typed
+        tests: that have passed or failed
+    """
+
+    commands: list[str] = dataclasses.field(default_factory=list)
+    tests: set[str] = dataclasses.field(default_factory=set)
+
+
+@pytest.fixture(scope="module")
+def record(request: pytest.FixtureRequest) -> Iterator[Record]:
+    """When all tests of this module are done, they have typed all that the page shows.
+
+    Nothing is said where only some of them were run, or one has failed.
+    """
+    found, failed = Record(), request.session.testsfailed
+    yield found
+    tests = {name for name in vars(request.module) if name.startswith("test_")}
+    if found.tests == tests and request.session.testsfailed == failed:
+        # With one pod less than the page has.
+        typed = [text.replace("--replicas 1", "--replicas 2") for text in found.commands]
+        missing = [
+            str(one)
+            for one in commands.of(commands.Trier.UPGRADES)
+            if not any(text.startswith(one.text) for text in typed)
+        ]
+        assert missing == []
+
+
 @pytest.fixture
-def desk(plane: Plane, tmp_path: pathlib.Path) -> Iterator[Desk]:
+def desk(
+    plane: Plane, record: Record, request: pytest.FixtureRequest, tmp_path: pathlib.Path
+) -> Iterator[Desk]:
     """A cluster without a release; what a test leaves is gone afterwards."""
     helm = build.ensure((components.HELM_4,))[components.HELM_4.name].binary
     (tmp_path / "helm").symlink_to(helm)
@@ -146,10 +184,11 @@ def desk(plane: Plane, tmp_path: pathlib.Path) -> Iterator[Desk]:
     for name in (SYSTEM, TEAM):
         plane.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     with node.Node(plane, SYSTEM, tmp_path) as started:
-        found = Desk(Home(plane.cluster, TEAM), started, tmp_path, plane)
+        found = Desk(Home(plane.cluster, TEAM), started, tmp_path, plane, record.commands)
         try:
             yield found
         finally:
+            record.tests.add(request.node.name)
             clean(found)
 
 
@@ -192,10 +231,11 @@ def names(prefix: str, count: int = PENDING) -> Sequence[str]:
 
 def boxes(heading: str, language: str = "console") -> list[str]:
     """The boxes below a heading of the page."""
-    text = (charts.ROOT / PAGE).read_text()
-    chapter = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    found = re.findall(rf"^```{language}\n(.*?)^```$", chapter, re.MULTILINE | re.DOTALL)
-    return [str(box) for box in found]
+    return [
+        block.text
+        for block in pages.blocks(PAGE)
+        if block.chapter == heading and block.language == language
+    ]
 
 
 def schema(chart: pathlib.Path, plural: str) -> tuple[pathlib.Path, Json, Json]:

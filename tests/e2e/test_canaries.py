@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from resumer.api.outcomes import Reason
+from tests.e2e.support import commands, manifests, pages, process
 from tests.e2e.support import home as homes
-from tests.e2e.support import manifests, pages, process
 from tests.e2e.support.home import Home
 from tests.e2e.support.manifests import Json
 
@@ -24,10 +24,11 @@ pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(240)]
 
 def shown(heading: str) -> list[Json]:
     """The objects below a heading of the page."""
-    text = (pages.ROOT / PAGE).read_text()
-    chapter = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    boxes = re.findall(r"^```yaml\n(.*?)^```$", chapter, re.MULTILINE | re.DOTALL)
-    return [yaml.safe_load(box) for box in boxes]
+    return [
+        yaml.safe_load(block.text)
+        for block in pages.blocks(PAGE)
+        if block.chapter == heading and block.language == "yaml"
+    ]
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_a_canary_that_is_deleted_gives_its_workflows_back(
 
 
 def test_a_sensor_that_is_a_shadow_tells_what_it_would_do_and_does_nothing(
-    home: Home, policies: tuple[Json, Json], operator: process.Operator
+    home: Home, policies: tuple[Json, Json], operator: process.Operator, tmp_path: pathlib.Path
 ) -> None:
     home.submit(workflow("seen"), gates=2)
     # The new Sensor's requests choose the gate by themselves.
@@ -136,3 +137,11 @@ def test_a_sensor_that_is_a_shadow_tells_what_it_would_do_and_does_nothing(
     assert policy_of(home, "seen-old") == "review"
     assert left_open(home, "seen") == [SECOND]
     assert operator.alive
+    # And so they are compared, as the page tells.
+    shell = commands.shell(home, tmp_path)
+    for one in commands.of(commands.Trier.CANARIES):
+        told = shell.type(one.text.replace("team-a", home.namespace)).splitlines()
+        rows = {tuple(line.split()) for line in told}
+        assert ("NAME", "TASK", "OUTCOME", "REASON") in rows
+        assert ("seen-new", "seen", "DryRun", str(Reason.WOULD_RESUME)) in rows
+        assert ("seen-old", "seen", "Resumed", str(Reason.GATE_OPENED)) in rows

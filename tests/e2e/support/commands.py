@@ -40,13 +40,20 @@ class Trier(enum.Enum):
     CLUSTER = "tests/e2e/test_commands.py, on a cluster"
     INSTALL = "tests/charts/test_pages.py, where there are Deployments"
     BREAKER = "tests/e2e/test_breaker.py, while a breaker is open"
-    UPGRADES = "tests/charts/test_upgrading.py and tests/e2e/test_canaries.py, on operators at work"
+    UPGRADES = "tests/charts/test_upgrading.py, on operators that come and go"
+    CANARIES = "tests/e2e/test_canaries.py, beside an operator at work"
+    RUNBOOKS = "tests/charts/test_runbooks.py, on a release"
     POD = "tests/charts/test_rights.py: what runs in the pod, with the rights of its account"
     OPTIONS = "tests/e2e/test_commands.py: the options are understood"
     MAKE = "tests/e2e/test_commands.py: there is such a target, and its arguments are understood"
     TESTS = "tests/e2e/test_commands.py: there are such tests"
     NOBODY = "nobody yet"
 
+
+_LOGS = (
+    "kubectl logs --namespace NAMESPACE --selector app.kubernetes.io/name=workflow-resumer"
+    " --prefix --tail=-1"
+)
 
 NOT_TRIED: Mapping[str, str] = {
     "docker push registry.example.com/resumer:0.1.0": "there is no Docker and no such registry",
@@ -84,7 +91,15 @@ NOT_TRIED: Mapping[str, str] = {
     "kubectl get --raw /api/v1/namespaces/NAMESPACE/services/RELEASE:metrics/proxy/metrics": (
         "there is no pod behind a Service"
     ),
-    "kubectl logs --namespace NAMESPACE deployment/RELEASE --since 15m": "there is no kubelet",
+    f"{_LOGS} --since 15m": "there is no kubelet; tests/charts/test_runbooks.py finds the pods",
+    f"{_LOGS} --previous --ignore-errors": (
+        "there is no kubelet; tests/charts/test_runbooks.py finds the pods"
+    ),
+    "argo node set WORKFLOW --namespace TEAM --node-field-selector displayName=GATE"
+    " --output-parameter name=value": "Argo's program is not there; its controller is",
+    "argo resume WORKFLOW --namespace TEAM --node-field-selector displayName=GATE": (
+        "Argo's program is not there; tests/e2e/test_races.py calls what it calls"
+    ),
 }
 """The commands that no test tries, with the reason."""
 
@@ -98,8 +113,12 @@ _BY_PROGRAM: Mapping[str, Trier] = {
 }
 _BY_PAGE: Mapping[str, Trier] = {
     "docs/install.md": Trier.INSTALL,
+    "docs/runbooks.md": Trier.RUNBOOKS,
     "docs/upgrading.md": Trier.UPGRADES,
     "docs/workflowresumebreaker.md": Trier.BREAKER,
+}
+_BY_CHAPTER: Mapping[tuple[str, str], Trier] = {
+    ("docs/upgrading.md", "Canary of a Sensor"): Trier.CANARIES,
 }
 
 
@@ -128,26 +147,28 @@ def commands(page: str) -> list[Command]:
         Command(block, text)
         for block in pages.blocks(page)
         if block.language == "console"
-        for text in _lines(block.text)
+        for text in lines(block.text)
     ]
 
 
-def _lines(text: str) -> list[str]:
-    lines = [line for line in _CONTINUED.sub(r"\1", text).splitlines() if line.strip()]
-    if any(line.startswith("$ ") for line in lines):
-        lines = [line[2:] for line in lines if line.startswith("$ ")]
-    return [_COMMENT.sub("", line).strip() for line in lines]
+def lines(text: str) -> list[str]:
+    """What is typed of a `console` block: no prompts, no comments, each command in one line."""
+    found = [line for line in _CONTINUED.sub(r"\1", text).splitlines() if line.strip()]
+    if any(line.startswith("$ ") for line in found):
+        found = [line[2:] for line in found if line.startswith("$ ")]
+    return [_COMMENT.sub("", line).strip() for line in found]
 
 
 def tried_by(command: Command) -> Trier | None:
     """Who tries a command; None: it is in `NOT_TRIED`."""
     if command.text in NOT_TRIED:
         return None
-    if command.block.page in _BY_PAGE:
-        return _BY_PAGE[command.block.page]
-    program, first, *_ = [*(word for word in command.text.split() if "=" not in word), ""]
     if command.text.startswith("kubectl exec "):
         return Trier.POD
+    page, chapter = command.block.page, command.block.chapter
+    if found := _BY_CHAPTER.get((page, chapter)) or _BY_PAGE.get(page):
+        return found
+    program, first, *_ = [*(word for word in command.text.split() if "=" not in word), ""]
     if program == "kubectl" and "helm install" in command.block.text:
         return Trier.INSTALL
     if program.endswith("resumer") and first == "run":

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 ROOT = pathlib.Path(__file__).parents[3]
 
 _TIMEOUT = 120.0
+_CHAPTER = re.compile(r"^## (.+)$", re.MULTILINE)
 _FENCE = re.compile(r"^```([a-z]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -23,12 +24,14 @@ class Block:
         line: where it begins
         language: what stands behind its first fence
         text: what stands between the fences
+        chapter: the heading of the second level that it is below; empty if it is below none
     """
 
     page: str
     line: int
     language: str
     text: str
+    chapter: str
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -83,6 +86,12 @@ def blocks(page: str) -> list[Block]:
     """
     text = (ROOT / page).read_text()
     return [
-        Block(page, text.count("\n", 0, found.start()) + 1, found[1], found[2])
+        Block(
+            page,
+            text.count("\n", 0, found.start()) + 1,
+            found[1],
+            found[2],
+            ["", *_CHAPTER.findall(text, 0, found.start())][-1],
+        )
         for found in _FENCE.finditer(text)
     ]
