@@ -271,6 +271,16 @@ def test_every_panel_has_a_place_of_its_own_and_says_what_it_tells() -> None:
         assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
 
 
+def test_every_panel_of_what_has_a_stage_obeys_the_choice_of_a_stage() -> None:
+    """And no other one does: what has no stage would show nothing once a stage is chosen."""
+    for panel in monitoring.panels():
+        for _, query in monitoring.queries(panel, {**_GRAFANA, "stage": "chosen"}):
+            for selector in selectors(promql_parser.parse(query)):
+                obeys = [one for one in selector.matchers.matchers if one.value == "chosen"]
+                has_one = "stage" in SHOWN.get(str(selector.name), set())
+                assert bool(obeys) == has_one, f"{panel['title']}: {selector.name}"
+
+
 def test_the_dashboard_shows_every_metric_of_the_operator() -> None:
     asked = " ".join(query for where, query in expressions() if where not in monitoring.alerts())
     assert [row.name for row in catalog.METRICS if row.name not in asked] == []

@@ -140,8 +140,8 @@ def test_a_sensor_that_is_a_shadow_tells_what_it_would_do_and_does_nothing(
     # And so they are compared, as the page tells.
     shell = commands.shell(home, tmp_path)
     for one in commands.of(commands.Trier.CANARIES):
-        told = shell.type(one.text.replace("team-a", home.namespace)).splitlines()
-        rows = {tuple(line.split()) for line in told}
+        table = shell.type(one.text.replace("team-a", home.namespace)).splitlines()
+        rows = {tuple(line.split()) for line in table}
         assert ("NAME", "TASK", "OUTCOME", "REASON") in rows
         assert ("seen-new", "seen", "DryRun", str(Reason.WOULD_RESUME)) in rows
         assert ("seen-old", "seen", "Resumed", str(Reason.GATE_OPENED)) in rows
