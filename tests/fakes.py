@@ -322,11 +322,8 @@ class FakeRequests:
     async def write_status(
         self, key: Key, uid: str, before: str | None, status: Mapping[str, Any]
     ) -> ports.Body:
-        at = "/status" if before is None else "/status/outcome"
-        guard = {"op": "test", "path": at, "value": before or None}
         return await self.faults.call(
-            "requests.write_status",
-            lambda: _replace_status(self.api, constants.RESUME_PLURAL, key, uid, status, guard),
+            "requests.write_status", lambda: self._write_status(key, uid, before, status)
         )
 
     async def delete(self, key: Key, uid: str, resource_version: str) -> None:
@@ -344,6 +341,14 @@ class FakeRequests:
             )
             for body in found:
                 yield body
+
+    def _write_status(
+        self, key: Key, uid: str, before: str | None, status: Mapping[str, Any]
+    ) -> ports.Body:
+        has_none = before is None and "status" not in self.api.get(constants.RESUME_PLURAL, key)
+        at = "/status" if has_none else "/status/outcome"
+        guard = {"op": "test", "path": at, "value": before}
+        return _replace_status(self.api, constants.RESUME_PLURAL, key, uid, status, guard)
 
     def _delete(self, key: Key, uid: str, resource_version: str) -> None:
         try:

@@ -88,8 +88,7 @@ class Requests(Protocol):
         Args:
             key: The object.
             uid: Its uid.
-            before: The outcome that its status must still have; "": it must have a status without
-                one, None: it must have no status yet.
+            before: The outcome that its status must still have; None: it must have none yet.
             status: The status as it shall be.
 
         Raises:

@@ -39,7 +39,8 @@ HELM = (components.HELM_3, components.HELM_4)
 def previous(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A chart as a version before this one might have been: without a field, with another image.
 
-    Nothing was released before this version, so this is made, not fetched.
+    Nothing was released before this version, so this is made, not fetched. New objects have no
+    status in it.
     """
     folder = tmp_path_factory.mktemp("previous") / "workflow-resumer"
     shutil.copytree(charts.CHART, folder)
@@ -47,6 +48,8 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     file = folder / "files" / "crds" / "workflowresumes.argoproj.io.yaml"
     definition = yaml.safe_load(file.read_text())
     del properties(definition)[LATER_FIELD]
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    del schema["properties"]["status"]["default"]
     file.write_text(json.dumps(definition))
     return folder
 
@@ -152,25 +155,52 @@ def test_a_release_comes_and_goes_and_what_users_made_stays(
             cluster.wait_gone(CRD, f"{plural}.argoproj.io", None, homes.TIMEOUT)
 
 
-def test_an_older_version_is_upgraded_and_rolled_back_by_another_helm(
-    plane: Plane, namespace: str, previous: pathlib.Path
+@pytest.mark.parametrize("component", HELM, ids=lambda one: one.name)
+def test_helm_4_waits_for_requests_and_policies_that_nobody_has_looked_at_and_helm_3_does_not(
+    plane: Plane, namespace: str, component: components.Component, tmp_path: pathlib.Path
+) -> None:
+    """The pods are ready here, and there is no operator in them."""
+    helm, chart = connected(component, plane), str(charts.CHART)
+    stage = {"name": "review", "eventTypes": ["reviewed"]}
+    policy = manifests.policy("ours", stage, matches={"a": "b"})
+    with Kubelet(plane.cluster):
+        helm("install", charts.RELEASE, chart, *at(namespace))
+        for one in (manifests.resume("ours"), policy):
+            file = charts.values_file(tmp_path, {"extraObjects": [one]})
+            short = ("--namespace", namespace, "--wait", "--timeout", SHORT, "-f", str(file))
+            answer = helm.run("upgrade", charts.RELEASE, chart, *short)
+            if component is components.HELM_3:
+                assert answer.returncode == 0, answer.stderr
+            else:
+                assert answer.returncode != 0, answer.stdout
+                assert f"{one['kind']}/{namespace}/ours not ready" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(3, 3), (3, 4), (4, 4)],
+    ids=["by-helm-3", "of-helm-3-by-helm-4", "by-helm-4"],
+)
+def test_an_older_version_is_upgraded_and_rolled_back(
+    plane: Plane, namespace: str, previous: pathlib.Path, first: int, second: int
 ) -> None:
     cluster = plane.cluster
-    helm3, helm4 = (connected(one, plane) for one in HELM)
+    helms = {3: components.HELM_3, 4: components.HELM_4}
+    before, after = connected(helms[first], plane), connected(helms[second], plane)
     definition = "workflowresumes.argoproj.io"
     with Kubelet(cluster):
-        helm3("install", charts.RELEASE, str(previous), *at(namespace))
+        before("install", charts.RELEASE, str(previous), *at(namespace))
         assert LATER_FIELD not in properties(cluster.get(CRD, definition))
         user_objects(cluster, namespace)
 
-        helm4("upgrade", charts.RELEASE, str(charts.CHART), *at(namespace))
+        after("upgrade", charts.RELEASE, str(charts.CHART), *at(namespace))
         still_there(cluster, namespace)
         # What Helm does for its own folder `crds/`, is not to upgrade it.
         assert LATER_FIELD in properties(cluster.get(CRD, definition))
         image = available(cluster, namespace)["spec"]["template"]["spec"]["containers"][0]["image"]
         assert not image.endswith(":0.0.9")
 
-        helm4("rollback", charts.RELEASE, "1", *at(namespace))
+        after("rollback", charts.RELEASE, "1", *at(namespace))
         still_there(cluster, namespace)
         image = available(cluster, namespace)["spec"]["template"]["spec"]["containers"][0]["image"]
         assert image.endswith(":0.0.9")

@@ -6,6 +6,7 @@ differs is what their charts differ in: definitions, options, rights and values.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import os
@@ -260,12 +261,12 @@ def version(folder: pathlib.Path, number: str) -> pathlib.Path:
 def previous(tmp_path: pathlib.Path) -> pathlib.Path:
     """A chart as a version before this one might have been.
 
-    Nothing was released before, so this is made. Its definitions lack a field, its values lack a
-    whole part, and its operator knows of no Lease.
+    Nothing was released before, so this is made. Its definitions lack a field and give new objects
+    no status, its values lack a whole part, and its operator knows of no Lease.
     """
     made = version(tmp_path, BEFORE)
     file, definition, properties = schema(made, "workflowresumes")
-    del properties["spec"]["properties"]["dryRun"]
+    del properties["spec"]["properties"]["dryRun"], properties["status"]["default"]
     file.write_text(yaml.safe_dump(definition))
     (made / "templates" / "admissionpolicies.yaml").unlink()
     drop(made / "values.yaml", "admissionPolicies")
@@ -326,6 +327,25 @@ def test_requests_that_wait_go_on_when_a_newer_version_takes_over(
     desk.opened_once(*early, *late, release=RELEASE)
     shown = "".join(desk.type(command) for command in then)
     assert all(name in shown for name in (*early, *late))
+
+
+def test_helm_4_waits_until_a_request_in_the_release_has_opened_its_gate(desk: Desk) -> None:
+    desk.install()
+    body = manifests.resume("first", "first", task="first", deadlineSeconds=3600)
+    body["metadata"]["namespace"] = TEAM
+    file = charts.values_file(desk.folder, {"extraObjects": [body]})
+    look, *_ = boxes("In place")
+    (wait,) = (line for line in look.splitlines() if line.endswith("--wait"))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        upgrade = pool.submit(desk.type, f"{wait} --values {file}")
+        try:
+            desk.waits("first")
+            assert not upgrade.done(), upgrade.result()
+        finally:
+            # Else a failure would last as long as Helm is ready to wait.
+            desk.arrive("first")
+        assert "STATUS: deployed" in upgrade.result()
+    desk.opened_once("first", release=RELEASE)
 
 
 def test_an_older_version_reads_what_a_newer_one_wrote_and_loses_nothing(

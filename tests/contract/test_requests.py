@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+import copy
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +15,11 @@ from resumer.api import constants
 from resumer.core.keys import Key
 from tests.contract import faulty_server
 from tests.controlplane import client as cluster_client
+from tests.controlplane import launcher
+
+DEFINITION = "apiextensions.k8s.io/v1/CustomResourceDefinition"
+REQUEST = "argoproj.io/v1alpha1/WorkflowResume"
+TIMEOUT = 60.0
 
 
 @pytest.fixture
@@ -157,3 +164,48 @@ async def test_finished_brings_what_succeeded_and_what_failed_of_the_watched_nam
 
     assert here == everywhere == {"a", "b", "e"}
     assert elsewhere == []
+
+
+@pytest.fixture
+def alone(built_components: None) -> Iterator[cluster_client.Cluster]:
+    """A cluster whose definitions a test may change."""
+    with (
+        launcher.start(crds="minimal", argo=False) as plane,
+        contextlib.closing(cluster_client.Cluster(plane.kubeconfig)) as made,
+    ):
+        yield made
+
+
+async def test_a_first_status_is_written_whichever_definitions_the_request_was_made_under(
+    alone: cluster_client.Cluster,
+) -> None:
+    """An upgrade or a rollback changes them while requests are known that nobody has looked at."""
+    of = f"{constants.RESUME_PLURAL}.{constants.GROUP}"
+    newer = alone.get(DEFINITION, of)["spec"]
+    older = copy.deepcopy(newer)
+    del older["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["default"]
+    status = {"observedGeneration": 1, "phase": "Waiting", "outcome": "Waiting"}
+
+    def define(spec: dict[str, Any], seen: str, *, with_status: bool) -> None:
+        alone.patch(DEFINITION, of, None, {"spec": spec})
+        alone.wait_for(
+            REQUEST, seen, "default", lambda body: ("status" in body) is with_status, TIMEOUT
+        )
+
+    async with faulty_server.connected(str(alone.kubeconfig)) as link:
+        client = link.client(timeout=20.0, max_connections=8)
+        written = requests.KubeRequests(client, ("default",))
+        uid = (await create(client, "default", "rolled-back"))["metadata"]["uid"]
+        define(older, "rolled-back", with_status=False)
+        key = Key("default", "rolled-back")
+        assert (await written.write_status(key, uid, None, status))["status"] == status
+
+        uid = (await create(client, "default", "upgraded"))["metadata"]["uid"]
+        define(newer, "upgraded", with_status=True)
+        pending = ("--field-selector", "status.phase=Pending", "--output", "name")
+        found = alone.kubectl("get", "wres", "--namespace", "default", *pending)
+        assert found.split() == ["workflowresume.argoproj.io/upgraded"]
+        key = Key("default", "upgraded")
+        assert (await written.write_status(key, uid, None, status))["status"] == status
+        with pytest.raises(errors.PreconditionError):
+            await written.write_status(key, uid, None, status)

@@ -480,10 +480,32 @@ def test_only_the_status_subresource_sets_status(cluster: client.Cluster, namesp
         *(RESUMES, "one", namespace, {"status": status, "spec": {"dryRun": True}}),
         subresource="status",
     )
-    assert "status" not in created
-    assert "status" not in patched
-    assert written["status"] == status
+    assert created["status"] == patched["status"] == {"observedGeneration": 0, "phase": "Pending"}
+    assert written["status"] == {"observedGeneration": 0, **status}
     assert written["spec"]["dryRun"] is False
+
+
+def test_what_nobody_has_looked_at_is_in_progress_for_tools_and_found_as_pending(
+    cluster: client.Cluster, namespace: str
+) -> None:
+    """By the rules of kstatus it would be done at once if it had no observedGeneration."""
+    for name in ("new", "seen"):
+        cluster.create(resume(name), namespace)
+    seen = {"status": {"observedGeneration": 1, "phase": "Waiting"}}
+    cluster.patch(RESUMES, "seen", namespace, seen, subresource="status")
+    found = cluster.kubectl(
+        *("get", "wres", "--namespace", namespace, "--output", "name"),
+        *("--field-selector", "status.phase=Pending"),
+    )
+    assert found.split() == ["workflowresume.argoproj.io/new"]
+    policy = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "WorkflowResumePolicy",
+        "metadata": {"name": "new"},
+        "spec": {"stages": [{"name": "review", "eventTypes": ["reviewed"]}]},
+    }
+    for body in (cluster.create(policy, namespace), cluster.get(RESUMES, "new", namespace)):
+        assert body["status"]["observedGeneration"] < body["metadata"]["generation"]
 
 
 def test_a_resume_as_large_as_they_come_can_be_stored_and_given_a_status(
@@ -504,4 +526,4 @@ def test_a_resume_as_large_as_they_come_can_be_stored_and_given_a_status(
     cluster.create(large, namespace)
     status = {"phase": "Waiting"}
     stored = cluster.patch(RESUMES, "one", namespace, {"status": status}, subresource="status")
-    assert stored["status"] == status
+    assert stored["status"] == {"observedGeneration": 0, **status}

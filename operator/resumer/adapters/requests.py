@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -38,8 +39,7 @@ class KubeRequests:
         Args:
             key: The object.
             uid: Its uid.
-            before: The outcome that its status must still have; "": it must have a status without
-                one, None: it must have no status yet.
+            before: The outcome that its status must still have; None: it must have none yet.
             status: The status as it shall be.
 
         Raises:
@@ -48,10 +48,16 @@ class KubeRequests:
             TransientError: It may have been written, unless `sent` is False.
             PermanentError: Refused, now and later.
         """
-        guard = [statuses.still(before)]
-        return await statuses.replace(
-            self._client, constants.RESUME_PLURAL, key, uid, status, guard=guard
+        replace = functools.partial(
+            statuses.replace, self._client, constants.RESUME_PLURAL, key, uid, status
         )
+        try:
+            return await replace(guard=[statuses.still(before)])
+        except errors.PreconditionError:
+            if before is not None:
+                raise
+        # Definitions older than this give a new request no status to hold an outcome.
+        return await replace(guard=[statuses.NO_STATUS])
 
     async def delete(self, key: Key, uid: str, resource_version: str) -> None:
         """Deletes exactly this version of this WorkflowResume; gone already is success.

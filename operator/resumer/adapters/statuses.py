@@ -15,6 +15,13 @@ from resumer.adapters import kube
 from resumer.api import constants
 from resumer.core.keys import Key
 
+NO_STATUS: Mapping[str, Any] = {"op": "test", "path": "/status", "value": None}
+"""The test that there is no status at all.
+
+A test for null passes where a field is missing, and not where what would hold it is missing as
+well: so this takes a test of its own.
+"""
+
 
 async def replace(
     client: kube.KubeClient,
@@ -53,12 +60,8 @@ async def replace(
 def still(outcome: str | None) -> Mapping[str, Any]:
     """The test that the outcome in the status is still this one.
 
-    Whoever may write a status may leave the outcome out. A test for null passes where a field is
-    missing, and not where what would hold it is missing as well: so these two are told apart.
-
     Args:
-        outcome: The outcome; "": there is a status without one, None: there is no status.
+        outcome: The outcome; None: there is a status without one. Whoever may write a status may
+            leave the outcome out, and the default of the definition has none.
     """
-    if outcome is None:
-        return {"op": "test", "path": "/status", "value": None}
-    return {"op": "test", "path": "/status/outcome", "value": outcome or None}
+    return {"op": "test", "path": "/status/outcome", "value": outcome}

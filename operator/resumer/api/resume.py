@@ -269,11 +269,6 @@ class WorkflowResume(base.ApiModel):
     spec: WorkflowResumeSpec
     status: ResumeStatus = pydantic.Field(default_factory=ResumeStatus)
 
-    @property
-    def has_status(self) -> bool:
-        """Whether it came with a status, be it an empty one."""
-        return "status" in self.model_fields_set
-
 
 def _else_default(value: Any, read: pydantic.ValidatorFunctionWrapHandler) -> int:
     try:

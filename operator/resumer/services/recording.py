@@ -191,8 +191,7 @@ class Recorder:
         )
 
     async def _write(self, key: Key, request: WorkflowResume, after: ResumeStatus) -> ports.Body:
-        without = "" if request.has_status else None
-        told = str(request.status.outcome) if request.status.outcome else without
+        told = str(request.status.outcome) if request.status.outcome else None
         return await self._out.requests.write_status(
             key, request.metadata.uid, told, after.to_json()
         )

@@ -46,7 +46,7 @@ class Unreadable:
     metadata: base.ObjectMeta
     problem: str
     outcome: str | None
-    """The outcome in its status, whatever it is; "": it has none, None: there is no status."""
+    """The outcome in its status, whatever it is; None: it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +165,7 @@ class RequestStore:
             request = WorkflowResume.from_json(body)
             bulk.refuse_too_large(request)
         except InvalidError as error:
-            found = body.get("status")
-            told = None if found is None else found.get("outcome") or ""
+            told = (body.get("status") or {}).get("outcome") or None
             self._outlines[key] = _outline(metadata, None, now)
             self._kept[key] = Unreadable(metadata, str(error), told)
             return key
