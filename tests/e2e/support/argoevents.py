@@ -65,7 +65,7 @@ class _Ports:
 
 
 class ArgoEvents:
-    """The bus, the EventSource and the Sensor of a namespace; `running` makes one.
+    """The bus, the EventSource and the Sensors of a namespace; `running` makes one.
 
     Attributes:
         home: where the manifests are applied
@@ -78,16 +78,19 @@ class ArgoEvents:
         home: Home,
         built: Mapping[str, build.Built],
         supervisor: supervised.Supervisor,
-        names: tuple[str, str],
+        names: Sequence[str],
         path: pathlib.Path | None,
     ) -> None:
         self.home = home
-        self._source, self._sensor = names
+        self._source, *self._sensors = names
+        self._sensor = self._sensors[0]
         self._path = path
         self._built = built
         self._supervisor = supervisor
         self._ports = _Ports(*processes.free_ports(3))
         self._servers: dict[str, _Server] = {}
+        self._consumers: dict[str, set[str]] = {}
+        """Of each Sensor that was at work, its triggers' consumers, by name: the bus keeps them."""
         self.pids: dict[str, int] = {}
         self.url = f"http://{processes.HOST}:{self._ports.webhook}/github"
 
@@ -100,7 +103,7 @@ class ArgoEvents:
         ready: Mapping[str, Callable[[], bool]] = {
             BUS: self._bus_answers,
             self._source: lambda: "route is activated" in self.log(name)[before:],
-            self._sensor: self._sensor_waits,
+            **dict.fromkeys(self._sensors, lambda: self._sensor_waits(name)),
         }
         waiting.eventually(ready[name], lambda: self.tail(name), START_TIMEOUT)
 
@@ -108,6 +111,34 @@ class ArgoEvents:
         """Send a process a signal that ends it, and wait for the end."""
         self._supervisor.signal(name, how)
         waiting.eventually(lambda: not self.alive(name), lambda: self.tail(name))
+
+    def deploy(self, name: str, change: Callable[[Json], None] = lambda _: None) -> None:
+        """Runs a Sensor as it was applied but for a change, in the place of the one that ran.
+
+        Arguments:
+            name: of the Sensor
+            change: made to its `spec`
+        """
+        applied = self._servers[name]
+        sensor = _decoded(applied.environment[_SENSOR_OBJECT])
+        change(sensor["spec"])
+        if name in self.pids and self.alive(name):
+            self.end(name)
+        changed = {**applied.environment, _SENSOR_OBJECT: _encoded(sensor)}
+        self._servers[name] = _Server(applied.argv, changed)
+        try:
+            self.start(name)
+        finally:
+            self._servers[name] = applied
+
+    @contextlib.contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """A process that does nothing for the time of the block."""
+        self._supervisor.signal(name, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._supervisor.signal(name, signal.SIGCONT)
 
     def alive(self, name: str) -> bool:
         """Whether a process runs."""
@@ -184,8 +215,9 @@ class ArgoEvents:
         self._servers[BUS] = self._describe_bus()
         self.start(BUS)
         deployments = self._deployments(manifests)
-        for name in (self._source, self._sensor):
+        for name in (self._source, *self._sensors):
             self._servers[name] = self._describe(name, deployments[name])
+        for name in (self._source, self._sensor):
             self.start(name)
 
     def _restart_sensor(self, server: _Server) -> None:
@@ -198,13 +230,15 @@ class ArgoEvents:
             return bool(self._monitor("/healthz").get("status") == "ok")
         return False
 
-    def _sensor_waits(self) -> bool:
-        """Whether each trigger has asked the bus for its next event."""
-        triggers = _decoded(self._servers[self._sensor].environment[_SENSOR_OBJECT])["spec"][
-            "triggers"
-        ]
-        consumers = self.consumers()
-        return len(consumers) == len(triggers) and all(one["num_waiting"] for one in consumers)
+    def _sensor_waits(self, name: str) -> bool:
+        """Whether each trigger of a Sensor has asked the bus for its next event."""
+        triggers = _decoded(self._servers[name].environment[_SENSOR_OBJECT])["spec"]["triggers"]
+        others = set().union(*(own for of, own in self._consumers.items() if of != name))
+        consumers = [one for one in self.consumers() if one["name"] not in others]
+        if len(consumers) != len(triggers) or not all(one["num_waiting"] for one in consumers):
+            return False
+        self._consumers[name] = {str(one["name"]) for one in consumers}
+        return True
 
     def _streams(self) -> list[Json]:
         return [
@@ -269,7 +303,7 @@ class ArgoEvents:
                 name = labels.get("eventsource-name") or labels.get("sensor-name")
                 if name:
                     found[name] = one
-            return {self._source, self._sensor} <= set(found)
+            return {self._source, *self._sensors} <= set(found)
 
         waiting.eventually(deployed, lambda: self.tail(_CONTROLLER), START_TIMEOUT)
         self.end(_CONTROLLER)
@@ -358,7 +392,7 @@ def running(
     values: Mapping[str, str],
     *,
     also: Sequence[str] = (),
-    names: tuple[str, str] = (EVENT_SOURCE, SENSOR),
+    names: Sequence[str] = (EVENT_SOURCE, SENSOR),
     change: Callable[[list[Json]], None] | None = None,
     path: pathlib.Path | None = None,
 ) -> Iterator[ArgoEvents]:
@@ -368,7 +402,8 @@ def running(
         home: where the manifests are applied
         values: that the user sets
         also: components that the user adds
-        names: of the EventSource and the Sensor that are run
+        names: of the EventSource and the Sensor that are run; a further Sensor runs when it is
+            deployed
         change: what else the user changes in them
         path: a folder of programs that the servers find first
     """
