@@ -83,7 +83,7 @@ async def test_an_invalid_object_that_somebody_wrote_to_is_looked_at_again() -> 
     operator = world.start()
     world.faults.on(
         "requests.write_status",
-        fakes.Fault(before=lambda: by_hand(world, {"phase": "Pending"})),
+        fakes.Fault(before=lambda: by_hand(world, {"outcome": "Waiting"})),
     )
 
     assert await operator.look() == 0.2
