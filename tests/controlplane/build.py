@@ -256,7 +256,11 @@ def _module_folder(
 ) -> pathlib.Path:
     """Where a Go module of the component lies: in Go's module cache, read-only."""
     command = [str(go), "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module]
-    return pathlib.Path(_ask(component, command, environment))
+    folder = _ask(component, command, environment)
+    if not folder:  # nothing was built of it on this machine yet
+        _ask(component, [str(go), "mod", "download", module], environment)
+        folder = _ask(component, command, environment)
+    return pathlib.Path(folder)
 
 
 def _ask(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import pathlib
+import shutil
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -123,6 +126,37 @@ def test_a_replaced_text_is_in_the_program_and_not_in_the_module(
     assert "hello" in (patched.module_folder.parent / "words" / "words.go").read_text()
     plain, _ = ensure(dataclasses.replace(patched, replacements=()))
     assert plain.folder != built.folder
+
+
+def test_a_text_is_replaced_in_a_module_that_was_never_downloaded(
+    patched: components.Component, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (require, _) = (patched.module_folder / "go.mod").read_text().split("replace")
+    (patched.module_folder / "go.mod").write_text(require.replace("v0.0.0", "v1.0.0"))
+    publish("example.test/words@v1.0.0", tmp_path / "modules" / "words", tmp_path / "proxy")
+    monkeypatch.setenv("GOPROXY", (tmp_path / "proxy").as_uri())
+    monkeypatch.setenv("GONOSUMDB", "*")
+    monkeypatch.setenv("GOMODCACHE", str(tmp_path / "another-machine"))
+    tidy = [str(toolchain.go((1, 21))), "mod", "tidy"]
+    subprocess.run(tidy, cwd=patched.module_folder, check=True, capture_output=True)
+
+    monkeypatch.setenv("GOMODCACHE", str(tmp_path / "this-machine"))
+    built, _ = ensure(patched)
+    answer = subprocess.run([built.binary], capture_output=True, text=True, check=True)
+    assert answer.stderr == "good morning\n"
+
+
+def publish(name: str, folder: pathlib.Path, proxy: pathlib.Path) -> None:
+    """Puts a module into a folder that Go takes for a module proxy."""
+    module, _, version = name.partition("@")
+    versions = proxy / module / "@v"
+    versions.mkdir(parents=True)
+    (versions / "list").write_text(f"{version}\n")
+    (versions / f"{version}.info").write_text(json.dumps({"Version": version}))
+    shutil.copyfile(folder / "go.mod", versions / f"{version}.mod")
+    with zipfile.ZipFile(versions / f"{version}.zip", "w") as packed:
+        for file in folder.iterdir():
+            packed.write(file, f"{name}/{file.name}")
 
 
 def test_a_text_to_replace_that_is_not_there_is_named(patched: components.Component) -> None:
