@@ -27,7 +27,12 @@ OVERLAYS = DEPLOY / "overlays"
 RBAC = ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
 OTHERS = ("Service", "PodDisruptionBudget", "NetworkPolicy")
 
-_USERS_OFF = {"aggregateToView": False, "aggregateToEdit": False, "requesterRole": False}
+_USERS_OFF = {
+    "aggregateToView": False,
+    "aggregateToEdit": False,
+    "aggregateToAdmin": False,
+    "requesterRole": False,
+}
 _OPTIONAL: Json = {
     "networkPolicy": {"enabled": True},
     "tracing": {"enabled": True, "endpoint": "http://collector.observability:4318"},

@@ -233,15 +233,16 @@ def test_a_stranger_may_do_nothing(team: Team) -> None:
         assert "cannot list" in stranger.refused("GET", path(team.namespace, what))
 
 
-def test_a_developer_writes_requests_and_policies_but_no_status(team: Team) -> None:
+def test_a_developer_writes_requests_but_no_policy_and_no_status(team: Team) -> None:
     developer = team.user("edit")
     settled(developer, team.namespace)
     # The right to look is in another role, which `edit` gets in its own time.
     reads(developer, team.namespace)
     assert not developer.refused("DELETE", path(team.namespace, "resumes", "x"))
-    stage = {"name": "review", "eventTypes": ["reviewed"]}
-    policy = manifests.policy("mine", stage, matches={"a": "b"})
-    assert not developer.refused("POST", path(team.namespace, "policies"), policy)
+    # A policy may have workflows terminated, which this developer may not change.
+    assert "cannot create" in developer.refused("POST", path(team.namespace, "policies"), {})
+    assert "cannot patch" in developer.refused("PATCH", path(team.namespace, "policies", "x"), {})
+    assert "cannot delete" in developer.refused("DELETE", path(team.namespace, "policies", "x"))
     # Deleting a breaker closes its circuit; only the operator says what it is.
     assert not developer.refused("DELETE", path(team.namespace, "breakers", "x"))
     assert "cannot create" in developer.refused("POST", path(team.namespace, "breakers"), {})
@@ -250,6 +251,22 @@ def test_a_developer_writes_requests_and_policies_but_no_status(team: Team) -> N
         forged = path(team.namespace, what, "x", "status")
         assert "cannot patch" in developer.refused("PATCH", forged, {})
     assert "cannot patch" in developer.refused("PATCH", path(team.namespace, "workflows", "x"), {})
+
+
+def test_who_is_in_charge_of_a_namespace_writes_its_policies_as_well(team: Team) -> None:
+    admin = team.user("admin")
+    settled(admin, team.namespace)
+    stage = {"name": "review", "eventTypes": ["reviewed"]}
+    policy = manifests.policy("mine", stage, matches={"a": "b"})
+    waiting.eventually(
+        lambda: not admin.refused("POST", path(team.namespace, "policies"), policy),
+        lambda: admin.refused("POST", path(team.namespace, "policies"), policy),
+        homes.TIMEOUT,
+    )
+    assert not admin.refused("DELETE", path(team.namespace, "policies", "x"))
+    forged = path(team.namespace, "policies", "x", "status")
+    assert "cannot patch" in admin.refused("PATCH", forged, {})
+    assert "cannot patch" in admin.refused("PATCH", path(team.namespace, "workflows", "x"), {})
 
 
 def test_who_may_view_reads_and_asks_for_nothing(team: Team) -> None:
