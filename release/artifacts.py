@@ -1,7 +1,8 @@
 """The files of a release: chart, single-file install, bill of materials, licences, notes, sums.
 
-The tree names the image `resumer`, since nobody knows where a fork publishes. Here the chart and
-the manifests get the name of the place that they are published for.
+The tree names the image `resumer`, since nobody knows where a fork publishes, and its pages by
+where they are in the tree. Here the chart and the manifests get the name of the place that they
+are published for, and the chart, which comes alone, the addresses of the pages.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ CHART = ROOT / "charts" / "workflow-resumer"
 SUMS = "SHA256SUMS"
 
 _REPOSITORY = "  repository: resumer\n"
+_FROM_THE_TREE = """\
+helm install resumer charts/workflow-resumer --namespace resumer --create-namespace \\
+  --set image.repository=YOUR-REGISTRY/resumer
+"""
+_RUNBOOKS = "docs/runbooks.md"
 _NOT_PUBLISHED = "None is published: build it with `make image` and push it to your registry."
 _TIMEOUT = 120.0
 
@@ -96,8 +102,33 @@ def _chart(folder: pathlib.Path, repository: str, source: str, section: changelo
         _replace(made / "README.md", '`"resumer"`', f'`"{repository}"`')
         for name in ("values.yaml", "README.md"):
             _replace(made / name, f" {_NOT_PUBLISHED}", "")
+        _replace(made / "README.md", _FROM_THE_TREE, _from_the_registry(repository))
+        if source:
+            _to_the_pages(made, f"{source}/blob/v{resumer.__version__}")
         helm = build.ensure((components.HELM_4,))[components.HELM_4.name].binary
         _run(str(helm), "package", str(made), "--destination", str(folder))
+
+
+def _from_the_registry(repository: str) -> str:
+    """How the chart is installed from where `.github/workflows/release.yaml` pushes it."""
+    return (
+        f"helm install resumer oci://{repository}/charts/{CHART.name}"
+        f" --version {resumer.__version__} \\\n"
+        "  --namespace resumer --create-namespace\n"
+    )
+
+
+def _to_the_pages(chart: pathlib.Path, files: str) -> None:
+    """Has what a chart says of the project's pages lead to them.
+
+    Arguments:
+        chart: its folder
+        files: URL of the project's files as they are in this version
+    """
+    _replace(chart / "values.yaml", f"runbookURL: {_RUNBOOKS}", f"runbookURL: {files}/{_RUNBOOKS}")
+    _replace(chart / "README.md", f'`"{_RUNBOOKS}"`', f'`"{files}/{_RUNBOOKS}"`')
+    page = chart / "README.md"
+    page.write_text(page.read_text().replace("](../../", f"]({files}/"))
 
 
 def _install(repository: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tarfile
@@ -18,6 +19,7 @@ from release import packages
 from tests.charts import charts
 from tests.charts.charts import Json
 from tests.controlplane import client
+from tests.e2e.support import commands
 from tests.e2e.support import home as homes
 
 pytestmark = pytest.mark.timeout(400)
@@ -86,6 +88,42 @@ def test_the_chart_and_the_manifests_run_the_image_that_was_published(
         assert charts.pod(objects)["containers"][0]["image"] == wanted
         assert len(charts.of_kind(objects, "CustomResourceDefinition")) == len(definitions())
     assert charts.helm().run("lint", "--strict", str(unpacked)).returncode == 0
+
+
+def test_the_chart_comes_with_the_command_that_installs_what_was_published(
+    unpacked: pathlib.Path,
+) -> None:
+    (told,) = [
+        text
+        for text in commands.lines((unpacked / "README.md").read_text())
+        if text.startswith("helm install ")
+    ]
+    place = f"oci://{IMAGE}/charts/workflow-resumer --version {resumer.__version__}"
+    assert told == f"helm install resumer {place} --namespace resumer --create-namespace"
+    # As the workflow pushes it, next to the image.
+    workflow = (charts.ROOT / ".github" / "workflows" / "release.yaml").read_text()
+    repository = "ghcr.io/${GITHUB_REPOSITORY,,}"
+    assert f'make dist PYTHON=python REPOSITORY="{repository}"' in workflow
+    assert f'charts="{repository}/charts"' in workflow
+
+
+def test_the_chart_leads_to_the_pages_of_its_version(unpacked: pathlib.Path) -> None:
+    page = (unpacked / "README.md").read_text()
+    files = f"{SOURCE}/blob/v{resumer.__version__}/"
+    links = re.findall(r"\]\((.*?)\)", page)
+    assert links
+    runbooks = yaml.safe_load((unpacked / "values.yaml").read_text())["prometheusRule"]
+    for link in (*links, runbooks["runbookURL"]):
+        assert link.startswith(files)
+        assert (charts.ROOT / link.removeprefix(files)).is_file()
+    assert f'`"{runbooks["runbookURL"]}"`' in page
+    answer = charts.helm()(
+        *("template", "resumer", str(unpacked), "--set", "prometheusRule.enabled=true"),
+        *("--set", "prometheusRule.renderMode=alwaysRender"),
+    )
+    (group,) = charts.only(list(charts.documents(answer)), "PrometheusRule")["spec"]["groups"]
+    told = {rule["annotations"]["runbook_url"].partition("#")[0] for rule in group["rules"]}
+    assert told == {f"{files}docs/runbooks.md"}
 
 
 def test_the_chart_holds_nothing_that_only_its_authors_need(unpacked: pathlib.Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -255,6 +256,38 @@ def test_the_definitions_are_those_of_the_project_and_are_kept() -> None:
         own = charts.only(found, "CustomResourceDefinition", one["metadata"]["name"])
         assert own["spec"] == one["spec"]
         assert own["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+LINKED: Mapping[str, Json] = {
+    "crds": {},
+    "dashboards": {"crds": {"install": False}, "grafanaDashboard": {"enabled": True}},
+}
+"""The symbolic links of the chart, and values with which its objects are only those behind one."""
+
+
+@pytest.mark.parametrize("folder", LINKED)
+def test_a_copy_of_the_chart_without_symbolic_links_is_refused(
+    folder: str, tmp_path: pathlib.Path
+) -> None:
+    """As Git makes one where links are switched off: a file with the path of the folder in it."""
+    link = charts.CHART / "files" / folder
+    chart = tmp_path / "chart"
+    shutil.copytree(charts.CHART, chart)
+    shutil.rmtree(chart / "files" / folder)
+    (chart / "files" / folder).write_text(str(link.readlink()))
+    values = charts.values_file(tmp_path, LINKED[folder])
+    answer = charts.helm().run("template", charts.RELEASE, str(chart), "--values", str(values))
+    assert answer.returncode != 0
+    assert f"this copy of the chart holds nothing in files/{folder}" in answer.stderr
+    assert "git config core.symlinks true" in answer.stderr
+
+
+def test_every_value_is_described() -> None:
+    """In the table of the chart's page: the comments of values.yaml are where it is from."""
+    page = (charts.CHART / "README.md").read_text()
+    rows = re.findall(r"^\| (\S+) \|.*\| (.*) \|$", page, re.MULTILINE)
+    assert len(rows) > 50
+    assert [name for name, told in rows if not told.strip()] == []
 
 
 def test_the_definitions_go_with_the_release_on_request() -> None:

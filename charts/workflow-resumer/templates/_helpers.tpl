@@ -108,3 +108,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 {{- end }}
+
+{{/* What to say where a folder that is a symbolic link in the sources is empty. Takes its path. */}}
+{{- define "workflow-resumer.linked" -}}
+this copy of the chart holds nothing in {{ . }}, which is a symbolic link in the sources: check these out with symbolic links (git config core.symlinks true), or take the packaged chart
+{{- end }}
