@@ -107,11 +107,12 @@ def test_a_breaker_opens_holds_outlives_the_operator_probes_and_closes(plant: Ri
     columns, row = (
         line.split()
         for line in plant.home.cluster.kubectl(
-            "get", "wresbrk", "sick", "-n", plant.home.namespace
+            "get", "wresbrk", "sick", "-n", plant.home.namespace, "-o", "wide"
         ).splitlines()
     )
-    assert columns == ["NAME", "STAGE", "STATE", "FAILURES", "OPENED", "AGE"]
-    assert row[:4] == ["sick", "sick", "Open", "5"]
+    assert columns == ["NAME", "STAGE", "STATE", "FAILURES", "OPENED", "OPEN-UNTIL", "AGE"]
+    # As a date, kubectl would show one to come as invalid.
+    assert [*row[:4], row[5]] == ["sick", "sick", "Open", "5", first["openUntilTime"]]
 
     # A new operator knows it, and its first calls are so many probes as are allowed.
     plant.kill()

@@ -322,6 +322,7 @@ def test_a_breaker_shows_its_state(cluster: client.Cluster, namespace: str) -> N
         "state": "Open",
         "consecutiveFailures": 5,
         "openedTime": "2026-01-02T03:04:05.000006Z",
+        "openUntilTime": "2226-01-02T03:04:05.000006Z",
     }
     cluster.patch(BREAKERS, "first", namespace, {"status": status}, subresource="status")
     shown = table(cluster, namespace, "workflowresumebreakers")
@@ -332,6 +333,8 @@ def test_a_breaker_shows_its_state(cluster: client.Cluster, namespace: str) -> N
         "Stage": "waiting-pr-created",
         "State": "Open",
         "Failures": 5,
+        # To come, and shown all the same: it is not a column of dates.
+        "Open-Until": "2226-01-02T03:04:05.000006Z",
     }
 
 
