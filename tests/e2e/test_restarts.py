@@ -25,7 +25,8 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def plane(built_components: None) -> Iterator[launcher.ControlPlane]:
-    # With Argo's full schemas each start of the API server takes some ten seconds of a core.
+    # With Argo's full schemas each start of the API server takes some ten seconds of a core. Nobody
+    # looks at what is refused: an API server that starts refuses all until it knows the Roles.
     with launcher.start(crds="minimal") as started:
         yield started
 

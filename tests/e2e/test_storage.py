@@ -24,9 +24,9 @@ GATES = 30
 def home(built_components: None) -> Iterator[Home]:
     """A namespace of a cluster whose Argo compresses what is larger than some kilobytes."""
     with (
-        launcher.start(extra_env={"MAX_WORKFLOW_SIZE": MAX_WORKFLOW_SIZE}) as plane,
+        launcher.start(extra_env={"MAX_WORKFLOW_SIZE": MAX_WORKFLOW_SIZE}, audit=True) as plane,
         contextlib.closing(client.Cluster(plane.kubeconfig)) as cluster,
-        homes.new(cluster) as made,
+        homes.new(cluster, plane.audit_log) as made,
     ):
         yield made
 

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def plane(built_components: None) -> Iterator[launcher.ControlPlane]:
-    with launcher.start(crds="minimal", argo=False) as started:
+    with launcher.start(crds="minimal", argo=False, audit=True) as started:
         yield started
 
 
@@ -49,6 +49,7 @@ def home(plane: launcher.ControlPlane) -> Iterator[Home]:
     with (
         contextlib.closing(client.Cluster(plane.kubeconfig)) as cluster,
         homes.new(cluster) as made,
+        rights.none_refused(plane.audit_log, USER),
     ):
         yield made
 

@@ -379,7 +379,7 @@ def test_the_kinds_are_installed_later_and_the_api_server_goes_away_and_comes_ba
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     with contextlib.ExitStack() as stack:
-        plane = stack.enter_context(launcher.start(crds="minimal", crd_folders=()))
+        plane = stack.enter_context(launcher.start(crds="minimal", crd_folders=(), audit=True))
         cluster = stack.enter_context(contextlib.closing(client.Cluster(plane.kubeconfig)))
         home = Home(cluster, "default")
         log = tmp_path_factory.mktemp("late") / "operator.log"
@@ -414,6 +414,9 @@ def test_the_kinds_are_installed_later_and_the_api_server_goes_away_and_comes_ba
             for name in names
         ]
         home.ask(*requests[:5])
+        # Not later: an API server that starts refuses everything until it knows the Roles.
+        assert plane.audit_log is not None
+        assert not rights.refused(plane.audit_log, rights.user_of(home.namespace))
         plane.kill("kube-apiserver")
         known = len(operator.log())
         waiting.eventually(lambda: len(operator.log()) > known, operator.tail)

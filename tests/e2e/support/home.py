@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from resumer.api import outcomes
-from tests.controlplane import client, launcher
+from tests.controlplane import client, launcher, shared
 from tests.e2e.support import rights, waiting
 from tests.e2e.support.manifests import Json
 
@@ -179,15 +179,22 @@ class Home:
 
 
 @contextlib.contextmanager
-def new(cluster: client.Cluster) -> Iterator[Home]:
+def new(cluster: client.Cluster, own_log: pathlib.Path | None = None) -> Iterator[Home]:
     """A new namespace of a cluster, deleted afterwards in the background.
 
     Its operator must not have been refused anything.
+
+    Arguments:
+        cluster: as an administrator
+        own_log: the audit log of a cluster that no other tests use: there it holds for all accounts
+            of the namespace
     """
     name = f"e2e-{secrets.token_hex(4)}"
     cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     try:
-        with rights.none_refused(cluster, name):
+        log = cluster.audit_log if isinstance(cluster, shared.LocalCluster) else own_log
+        user = rights.user_of(name, "" if own_log else rights.NAME)
+        with rights.none_refused(log, user):
             yield Home(cluster, name)
     finally:
         cluster.delete("Namespace", name, missing_ok=True)
@@ -197,9 +204,9 @@ def new(cluster: client.Cluster) -> Iterator[Home]:
 def without_argo() -> Iterator[Home]:
     """A namespace of a cluster without Argo's controller, where a Workflow may have any shape."""
     with (
-        launcher.start(crds="minimal", argo=False) as plane,
+        launcher.start(crds="minimal", argo=False, audit=True) as plane,
         contextlib.closing(client.Cluster(plane.kubeconfig)) as cluster,
-        new(cluster) as made,
+        new(cluster, plane.audit_log) as made,
     ):
         yield made
 

@@ -15,7 +15,7 @@ import yaml
 
 from resumer.api import constants
 from tests.charts import people
-from tests.controlplane import client, shared
+from tests.controlplane import client
 from tests.e2e.support import waiting
 from tests.e2e.support.manifests import Json
 
@@ -104,21 +104,40 @@ def may(cluster: client.Cluster, user: str, **asked: str) -> bool:
 
 
 @contextlib.contextmanager
-def none_refused(cluster: client.Cluster, namespace: str) -> Iterator[None]:
-    """Fails if the account of a namespace was refused anything while the block lasted.
+def none_refused(log: pathlib.Path | None, user: str) -> Iterator[None]:
+    """Fails if a user was refused anything while the block lasted.
 
-    Without an audit log, that is with a cluster that is not of this machine, nothing is seen.
+    Arguments:
+        log: the audit log; without one, that is with a cluster that is not of this machine, nothing
+            is seen
+        user: see `refused`
     """
-    log = cluster.audit_log if isinstance(cluster, shared.LocalCluster) else None
     before = log.stat().st_size if log is not None else 0
     yield
     if log is not None:
-        user = f'"system:serviceaccount:{namespace}:{NAME}"'.encode()
-        with log.open("rb") as lines:
-            lines.seek(before)
-            found = [json.loads(line) for line in lines if user in line and b'"forbid"' in line]
-        refused = {f"{one['verb']} {one['requestURI'].partition('?')[0]}" for one in found}
-        assert not refused, f"the rights of the operator do not cover {', '.join(sorted(refused))}"
+        found = refused(log, user, before)
+        assert not found, f"the rights of the operator do not cover {', '.join(sorted(found))}"
+
+
+def refused(log: pathlib.Path, user: str, start: int = 0) -> set[str]:
+    """What a user was refused: verbs, each with its path.
+
+    Arguments:
+        log: the audit log
+        user: the name, as the API server knows it; with a `:` at its end, all users whose names
+            begin like this
+        start: the byte of the log to begin at
+    """
+    named = f'"username":"{user}'.encode() + (b"" if user.endswith(":") else b'"')
+    with log.open("rb") as lines:
+        lines.seek(start)
+        found = [json.loads(line) for line in lines if named in line and b'"forbid"' in line]
+    return {f"{one['verb']} {one['requestURI'].partition('?')[0]}" for one in found}
+
+
+def user_of(namespace: str, name: str = NAME) -> str:
+    """The user name of an account; for no name, what all accounts of the namespace begin with."""
+    return f"system:serviceaccount:{namespace}:{name}"
 
 
 def _account(
@@ -136,7 +155,7 @@ def _await(cluster: client.Cluster, subject: Mapping[str, str], namespace: str, 
     """Returns as soon as the API server goes by a Role that a subject was bound to."""
     user, rule = subject["name"], role["rules"][-1]
     if subject["kind"] == "ServiceAccount":
-        user = f"system:serviceaccount:{subject['namespace']}:{user}"
+        user = user_of(subject["namespace"], user)
     asked = {
         "group": rule["apiGroups"][0],
         "resource": rule["resources"][0],
