@@ -20,6 +20,8 @@ from tests.e2e.support import waiting
 Json = dict[str, Any]
 
 _STOP_SECONDS = 10.0
+_BORN = {"observedGeneration": 0, "phase": "Pending"}
+"""The status of an object that nobody has written to yet, which is left out."""
 
 
 class History:
@@ -126,7 +128,7 @@ class History:
         self._version = body["metadata"]["resourceVersion"]
         status = body.get("status")
         statuses = self._seen[body["metadata"]["name"]]
-        if status and (not statuses or statuses[-1] != status):
+        if status and status != _BORN and (not statuses or statuses[-1] != status):
             statuses.append(status)
 
 
