@@ -130,7 +130,7 @@ demo: init ## Show what it does, an outage included; KEEP=1 leaves everything ru
 	$(BIN)/python -m demo $(if $(KEEP),--keep)
 
 .PHONY: bench
-bench: init ## Measure speed and memory; BENCH_ARGS are passed on
+bench: init ## Compare speed with other ways; BENCH_ARGS=--faults counts what faults break, --all measures all
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 .PHONY: docs

@@ -10,7 +10,7 @@ import json
 import pathlib
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tests.bench import (
     api,
@@ -70,6 +70,8 @@ _Section = Callable[[argparse.Namespace, pathlib.Path], tuple[dict[str, object],
 
 
 def _section(options: argparse.Namespace) -> _Section:
+    if options.all:
+        return _everything
     if options.faults:
         return _soak
     if options.failover:
@@ -171,6 +173,33 @@ def _failover(options: argparse.Namespace, folder: pathlib.Path) -> tuple[dict[s
     return {"found": [dataclasses.asdict(one) for one in found]}, True
 
 
+def _everything(
+    options: argparse.Namespace, folder: pathlib.Path
+) -> tuple[dict[str, object], bool]:
+    """One section after the other, each with a control plane of its own."""
+    options.scale = options.scale or ([100] if options.quick else [1000, 3000, 10000])
+    options.leak = options.leak or (200 if options.quick else 5000)
+    options.failover = options.failover or (1 if options.quick else 5)
+    found: dict[str, object] = {}
+    kept = True
+    for name, section in _SECTIONS.items():
+        print(f"\n{name}", flush=True)
+        (own := folder / name).mkdir()
+        found[name], well = section(options, own)
+        kept = kept and well
+    return found, kept
+
+
+_SECTIONS: Mapping[str, _Section] = {
+    "comparison": _compare,
+    "faults": _soak,
+    "scale": _scale,
+    "leak": _leak,
+    "failover": _failover,
+}
+"""What `--all` measures, in this order."""
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -181,6 +210,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Measures the operator, the floor and Argo's own resume on this machine.",
     )
     parser.add_argument("--quick", action="store_true", help="only see that it works: few resumes")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="the comparison, then --faults, --scale, --leak and --failover; takes long",
+    )
     parser.add_argument(
         "--faults",
         action="store_true",

@@ -5,6 +5,7 @@ No test looks at a time: how long anything takes on a shared machine says nothin
 
 from __future__ import annotations
 
+import argparse
 import json
 import pathlib
 from collections.abc import Callable
@@ -215,7 +216,8 @@ def test_when_a_leader_ends_either_way_another_one_opens_the_gate(
 
 
 @pytest.mark.parametrize(
-    "section", [[], ["--faults"], ["--scale", "1"], ["--leak", "16"], ["--failover", "1"]]
+    "section",
+    [[], ["--faults"], ["--scale", "1"], ["--leak", "16"], ["--failover", "1"], ["--all"]],
 )
 @pytest.mark.parametrize(
     ("error", "code"),
@@ -240,3 +242,29 @@ def test_each_section_tells_by_its_exit_code_that_it_did_not_come_to_its_end(
     assert command.main([*section, "--json", str(file)]) == code
     assert not file.exists()
     assert ("no disk" in capsys.readouterr().err) is (code == 1)
+
+
+@pytest.mark.parametrize("broken", [None, "faults"])
+def test_all_sections_are_measured_and_a_broken_promise_of_one_is_told_in_the_end(
+    broken: str | None, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What each measures is tried by the tests above."""
+    asked: dict[str, argparse.Namespace] = {}
+
+    def stand_in(name: str) -> Callable[..., tuple[dict[str, object], bool]]:
+        def section(options: argparse.Namespace, folder: pathlib.Path) -> Any:
+            assert list(folder.iterdir()) == []
+            asked[name] = options
+            return {"of": name}, name != broken
+
+        return section
+
+    names = ["comparison", "faults", "scale", "leak", "failover"]
+    assert list(command._SECTIONS) == names
+    monkeypatch.setattr(command, "_SECTIONS", {name: stand_in(name) for name in names})
+    file = tmp_path / "bench.json"
+    assert command.main(["--all", "--json", str(file)]) == (1 if broken else 0)
+    found = json.loads(file.read_text())
+    assert {name: found[name] for name in names} == {name: {"of": name} for name in names}
+    assert asked["scale"].scale == [1000, 3000, 10000]
+    assert (asked["leak"].leak, asked["failover"].failover) == (5000, 5)
