@@ -11,12 +11,15 @@ import asyncio
 import collections
 import concurrent.futures
 import contextlib
+import datetime
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
 
 from resumer.api.outcomes import Reason
+from resumer.services import intake
 from tests.controlplane import client, launcher
 from tests.e2e.support import faults, manifests, process, rig, rights, waiting, written
 from tests.e2e.support import home as homes
@@ -25,6 +28,10 @@ from tests.e2e.support.manifests import Json
 from tests.e2e.support.rig import Rig
 
 MANY = 100
+AT_ONCE = 60
+"""Requests that an operator works on at the same time: fewer than it has workers."""
+PACE = intake.RELEASE_INTERVAL * 0.9
+"""Seconds; the clocks of the operator's loop and of the test are not the same."""
 DOWNTIME = 300
 FLOOD = 30
 USER = "storm"
@@ -216,6 +223,15 @@ def test_turned_away_by_priority_and_fairness_it_slows_down_and_loses_nothing(pl
     plant.operator.wait_logged("the API server turns calls away: calling more slowly")
 
 
+def fails(plant: Rig, stage: str) -> None:
+    """A request of the stage fails for good, which opens the breaker of one that bears none."""
+    name = f"fails-{stage}"
+    stand(plant, stage, [name])
+    with plant.proxy.on("PATCH", rf"/workflows/{name}$", faults.answer(503)):
+        plant.home.ask(request(plant, stage, name))
+        plant.came_to(name, Reason.RETRIES_EXHAUSTED)
+
+
 def test_a_half_open_breaker_tries_one_of_a_hundred_and_then_lets_all_go(
     plant: Rig,
 ) -> None:
@@ -223,30 +239,98 @@ def test_a_half_open_breaker_tries_one_of_a_hundred_and_then_lets_all_go(
     breaker = {"failureThreshold": 1, "openSeconds": 3, "halfOpenCalls": 1}
     plant.policy(stage, retry={"maxAttempts": 1}, circuitBreaker=breaker)
     names = numbered(stage, MANY)
-    stand(plant, stage, ["fails", *names])
-    with plant.proxy.on("PATCH", r"/workflows/fails$", faults.answer(503)):
-        plant.home.ask(request(plant, stage, "fails"))
-        plant.came_to("fails", Reason.RETRIES_EXHAUSTED)
-    probe = faults.Hold()
-    with plant.proxy.on("PATCH", rf"/workflows/{stage}-", probe, times=None):
-        for name in names:
-            plant.home.ask(request(plant, stage, name))
-        probe.wait()
-        (path,) = probe.paths
-        probing = path.rpartition("/")[2]
-        others = [name for name in names if name != probing]
-        come_to(plant, others, Reason.BREAKER_OPEN)
-        assert len(probe.paths) == 1
-        assert len(plant.breaker_in(stage, "HalfOpen")["probes"]) == 1
-    probe.release()
+    stand(plant, stage, names)
+    fails(plant, stage)
+    probe, following = faults.Hold(), faults.Hold()
+    with plant.proxy.on("PATCH", rf"/workflows/{stage}-", following, times=None):
+        with plant.proxy.on("PATCH", rf"/workflows/{stage}-", probe, times=None):
+            for name in names:
+                plant.home.ask(request(plant, stage, name))
+            probe.wait()
+            (path,) = probe.paths
+            probing = path.rpartition("/")[2]
+            others = [name for name in names if name != probing]
+            come_to(plant, others, Reason.BREAKER_OPEN)
+            assert len(probe.paths) == 1
+            assert len(plant.breaker_in(stage, "HalfOpen")["probes"]) == 1
+        let_go = datetime.datetime.now(datetime.UTC)
+        probe.release()
+        following.wait(AT_ONCE)
+        following.open()
     for status in each_opened_once(plant, names).values():
         assert [one["reason"] for one in status["attempts"]] == ["GateOpened"]
         assert "retry" not in status
     assert plant.breaker_in(stage, "Closed")["consecutiveFailures"] == 0
-    # Not all in the same instant: it takes two seconds, less what a busy machine stands still. So
-    # many lose their order on the way; test_breaker has that.
-    began = [plant.writes(name)[0].began for name in others]
-    assert (max(began) - min(began)).total_seconds() > 0.2
+    # Not all in the same instant, as fast as the operator is.
+    began = sorted(plant.writes(name)[0].began for name in others)
+    passed = [(one - let_go).total_seconds() for one in began[:AT_ONCE]]
+    early = [(turn, since) for turn, since in enumerate(passed) if since < turn * PACE]
+    assert not early, f"more than one each {PACE:g} s: {early}"
+
+
+@contextlib.contextmanager
+def working_alone(plant: Rig) -> Iterator[None]:
+    """The operator works on one request after the other."""
+    before = plant.options
+    try:
+        plant.stop()
+        plant.options = [*before, "--workers", "1"]
+        plant.start()
+        yield
+    finally:
+        plant.options = before
+        plant.stop()
+        plant.start()
+
+
+def wait_past(moment: float) -> None:
+    """Returns once the clock shows this time."""
+    waiting.eventually(lambda: time.time() >= moment, lambda: f"{time.time()}, not {moment}")
+
+
+def ask_in_turn(plant: Rig, stage: str, names: Sequence[str], share: int) -> list[str]:
+    """Creates requests in this order, not more than so many in a second; returns their times."""
+    created: list[str] = []
+    for number, name in enumerate(names):
+        if number and number % share == 0:
+            wait_past(datetime.datetime.fromisoformat(created[-1]).timestamp() + 1)
+        made = plant.home.cluster.create(request(plant, stage, name), plant.home.namespace)
+        created.append(made["metadata"]["creationTimestamp"])
+    return created
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["alive", "killed"])
+def test_who_a_breaker_held_is_resumed_in_the_order_of_creation_also_by_the_next_operator(
+    plant: Rig, killed: bool
+) -> None:
+    """The open time ends while the operator is at work, or while there is none."""
+    stage = "turns-killed" if killed else "turns"
+    breaker = {"failureThreshold": 1, "openSeconds": 3600}
+    plant.policy(stage, retry={"maxAttempts": 1}, circuitBreaker=breaker)
+    # The younger a request, the earlier its name, which is the order of a list.
+    names = numbered(stage, 10)[::-1]
+    stand(plant, stage, names)
+    fails(plant, stage)
+    over = {"status": {"openUntilTime": "2026-01-01T00:00:00Z"}}
+    with working_alone(plant):
+        created = ask_in_turn(plant, stage, names, 4)
+        come_to(plant, names, Reason.BREAKER_OPEN)
+        if killed:
+            plant.kill()
+        plant.home.cluster.patch(
+            rig.BREAKER, stage, plant.home.namespace, over, subresource="status"
+        )
+        if killed:
+            plant.start()
+        each_opened_once(plant, names)
+    order = sorted(names, key=lambda name: plant.writes(name)[0].began)
+    if killed:  # the next operator knows the second of each
+        times = [created[names.index(name)] for name in order]
+        assert times == sorted(created), order
+        assert len(set(times)) > 2
+    else:
+        assert order == names
+    assert plant.breaker_in(stage, "Closed")["consecutiveFailures"] == 0
 
 
 class Counting:

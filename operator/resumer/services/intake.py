@@ -4,7 +4,7 @@ Handlers call these methods with what kopf gives them, one for each kind; nothin
 change of a workflow wakes the requests of its task, a change of a policy those of its namespace.
 
 A breaker that lets attempts through again, by its time or by a change, lets go whom it held: the
-oldest first, one after the other.
+oldest first, one after the other. A change of its workflow still brings a single one forward.
 
 Until `start` the stores are filled and nothing is looked at: the first lists come in, or this
 process stands by for another one that leads.
@@ -13,13 +13,14 @@ Catching up after a start: thousands of requests may wait for workflows that do 
 of them costs a LIST to be sure of that. New requests go first, then those whose workflow is known,
 once all workflows that were listed are read, and whenever nothing new is to be done. The others are
 spread over some seconds with full jitter, so that neither the API server nor what happens meanwhile
-suffers.
+suffers. Those that a breaker held keep their order and their distances, also after a start.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from resumer import ports
@@ -33,7 +34,7 @@ from resumer.services.queue import KeyedQueue
 from resumer.services.requeststore import Outline
 from resumer.services.stores import Stores
 
-_RELEASE_INTERVAL = 0.02
+RELEASE_INTERVAL = 0.02
 """Seconds between two requests that a breaker lets go."""
 _RELEASE_MARGIN = 0.05
 """Seconds after its time at which a breaker lets go: clocks do not run alike to the millisecond."""
@@ -79,10 +80,13 @@ class Intake:
         """
         self._started = True
         reading = []
+        held = defaultdict[tuple[str, str], list[tuple[Key, Outline]]](list)
         for key in self._stores.requests:
             request = self._stores.requests.outline(key)
             if request is None or request.outcome is None:
                 self._queue.add(key)
+            elif request.outcome is Outcome.CIRCUIT_OPEN:
+                held[key.namespace, request.stage].append((key, request))
             elif (known := self._workflows_of(key, request)) is None:
                 reading.append(key)
             elif all(workflow.read for workflow in known):
@@ -91,6 +95,12 @@ class Intake:
                 self._hold(key)
         for key in reading:
             self._queue.add_after(key, catch_up_delay(len(reading), self._clock.random()))
+        total = sum(map(len, held.values()))
+        for items in held.values():
+            items.sort(key=lambda item: item[1].age)
+            # Each stage at its own pace; many of them do not begin in the same moment.
+            begin = catch_up_delay(total - len(items), self._clock.random())
+            self._let_go((key for key, _ in items), begin)
         self._queue.start()
 
     def request(self, body: Mapping[str, Any]) -> None:
@@ -188,9 +198,11 @@ class Intake:
     def _hold(self, key: Key) -> None:
         """Has a request looked at by `_release_held`, once all listed workflows are read.
 
-        At the latest in two minutes: it may be that one of them can never be read.
+        At the latest in two minutes: it may be that one of them can never be read. Who is held by
+        a breaker has its turn elsewhere.
         """
-        self._held[key] = None
+        if not self._is_held_by_breaker(key):
+            self._held[key] = None
         self._queue.add_after(key, _CATCH_UP_LONGEST * (1 + self._clock.random()))
 
     def _release_held(self) -> None:
@@ -222,17 +234,33 @@ class Intake:
 
     def _release(self, namespace: str, stage: str) -> None:
         """Lets the requests that a breaker holds look at it again, one after the other."""
-        turn = 0
-        for key in self._stores.requests.in_namespace(namespace):
-            request = self._stores.requests.outline(key)
-            if (
-                request is not None
-                and request.outcome is Outcome.CIRCUIT_OPEN
-                and request.stage == stage
-                and self._started
-            ):
-                self._queue.add_after(key, turn * _RELEASE_INTERVAL)
-                turn += 1
+        if self._started:
+            self._let_go(
+                key
+                for key in self._stores.requests.in_namespace(namespace)
+                if self._is_held_by_breaker(key, stage)
+            )
+
+    def _let_go(self, keys: Iterable[Key], begin: float = 0.0) -> None:
+        """Has requests that a breaker held looked at, one after the other in this order.
+
+        Whatever was planned for them: a probe that takes its time has sent some of them back.
+
+        Args:
+            keys: The requests.
+            begin: In how many seconds the first one.
+        """
+        for turn, key in enumerate(keys):
+            self._queue.plan(key, begin + turn * RELEASE_INTERVAL)
+
+    def _is_held_by_breaker(self, key: Key, stage: str | None = None) -> bool:
+        """Whether the last look found the breaker open: that of this stage, or any."""
+        request = self._stores.requests.outline(key)
+        return (
+            request is not None
+            and request.outcome is Outcome.CIRCUIT_OPEN
+            and stage in (None, request.stage)
+        )
 
 
 def _lets_go(before: Breaker, after: Breaker) -> bool:

@@ -102,13 +102,22 @@ class KeyedQueue:
     def add_after(self, key: Key, seconds: float) -> None:
         """Looks at a key in so many seconds, or earlier if it is added earlier."""
         loop = asyncio.get_running_loop()
-        due = loop.time() + max(0.0, seconds)
         timer = self._timers.get(key)
-        if key in self._ready or (timer is not None and timer.when() <= due):
+        if timer is None or timer.when() > loop.time() + seconds:
+            self.plan(key, seconds)
+
+    def plan(self, key: Key, seconds: float) -> None:
+        """Looks at a key in so many seconds, whether that is sooner or later than planned before.
+
+        One whose turn has come already keeps it.
+        """
+        if key in self._ready:
             return
+        timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
-        self._timers[key] = loop.call_at(due, self.add, key)
+        loop = asyncio.get_running_loop()
+        self._timers[key] = loop.call_at(loop.time() + max(0.0, seconds), self.add, key)
 
     def forget(self, key: Key) -> None:
         """Drops what is planned for a key that is gone."""

@@ -25,6 +25,7 @@ from tests.unit.services import virtual
 from tests.unit.services.world import key
 
 OPEN = Breaker(state=BreakerState.OPEN, open_until=builders.NOW + timedelta(seconds=30))
+OVER = Breaker(state=BreakerState.OPEN, open_until=builders.NOW - timedelta(seconds=30))
 
 
 class Scene:
@@ -259,6 +260,62 @@ async def test_an_open_breaker_lets_those_it_holds_go_when_its_time_has_come_the
 
 
 @scene
+async def test_those_held_again_while_a_probe_took_its_time_keep_their_order(world: Scene) -> None:
+    names = [f"w{number:02}" for number in range(20)]
+    for number, name in enumerate(names):
+        world.intake.request(held(name).created(number - 100).build())
+    await world.after()
+    loop = asyncio.get_running_loop()
+    world.intake.breaker(builders.NAMESPACE, "review", OVER, "1")
+    await asyncio.sleep(0.155)
+    assert [name for _, name in world.seen] == names[:6], "the first one probes, the others do not"
+    probes = (breaker.Probe("uid", builders.NOW),)
+    probing = Breaker(state=BreakerState.HALF_OPEN, probes=probes)
+    world.intake.breaker(builders.NAMESPACE, "review", probing, "2")
+    world.seen.clear()
+    closed = loop.time()
+    world.intake.breaker(builders.NAMESPACE, "review", Breaker(), "3")
+    await asyncio.sleep(1)
+    assert [name for _, name in world.seen] == names
+    due = [moment - closed for moment, _ in world.seen]
+    assert due == pytest.approx([number * 0.02 for number in range(20)])
+
+
+@scene
+async def test_very_many_that_a_breaker_held_come_in_their_turns_whatever_they_had_planned(
+    world: Scene,
+) -> None:
+    names = [f"w{number:04}" for number in range(1000)]
+    for number, name in enumerate(names):
+        world.intake.request(held(name).created(number - 5000).build())
+    await world.after()
+    for name in names:
+        world.queue.add_after(key(name), 7)  # for what the intake could not know
+    world.intake.breaker(builders.NAMESPACE, "review", OPEN, "1")
+    world.intake.breaker_gone(builders.NAMESPACE, "review", "2")
+    await asyncio.sleep(30)
+    assert [name for _, name in world.seen] == names
+    assert world.seen[-1][0] - world.seen[0][0] == pytest.approx(999 * 0.02)
+
+
+@scene
+async def test_of_the_same_second_those_that_were_seen_first_come_first(world: Scene) -> None:
+    for name in "cabd":
+        world.clock.advance(0.1)
+        world.intake.request(builders.a_request(name).created(-5).build())
+    await world.after()
+    for name in "abcd":  # the operator writes their statuses in another order
+        body = held(name).created(-5).build()
+        body["metadata"]["resourceVersion"] = "201"
+        world.intake.request(body)
+    await world.after()
+    world.intake.breaker(builders.NAMESPACE, "review", OPEN, "1")
+    world.intake.breaker(builders.NAMESPACE, "review", Breaker(), "2")
+    await asyncio.sleep(1)
+    assert "".join(name for _, name in world.seen) == "cabd"
+
+
+@scene
 async def test_a_breaker_whose_probe_never_ends_lets_those_it_holds_go_when_the_claim_ends(
     world: Scene,
 ) -> None:
@@ -445,14 +502,11 @@ async def test_a_listed_workflow_that_has_finished_is_forgotten_and_not_read(wor
     assert await world.after() == ["wake"]
 
 
-@pytest.mark.parametrize("outcome", ["BackingOff", "CircuitOpen"])
-def test_after_a_start_what_failed_or_was_held_is_spread_whatever_is_listed_with_it(
-    outcome: str,
-) -> None:
+def test_after_a_start_what_failed_is_spread_whatever_is_listed_with_it() -> None:
     async def main() -> None:
         world = Scene()
         for number in range(200):
-            world.intake.request(waiting(f"w{number}", outcome).build())
+            world.intake.request(waiting(f"w{number}", "BackingOff").build())
         world.intake.workflow(builders.at_review("play").build())
         world.stores.policies.put(key("play"), builders.three_stages().resolved())
         world.intake.policies_changed(builders.NAMESPACE)
@@ -460,6 +514,68 @@ def test_after_a_start_what_failed_or_was_held_is_spread_whatever_is_listed_with
         world.intake.start()
         assert await world.after(0.5) == []
         assert len(await world.after(1.6)) == 200
+
+    virtual.run(main())
+
+
+@pytest.mark.parametrize(
+    "stored", [None, Breaker(), OVER, OPEN], ids=["none", "closed", "over", "open"]
+)
+def test_after_a_start_those_whom_a_breaker_held_come_one_by_one_the_oldest_first(
+    stored: Breaker | None,
+) -> None:
+    """Also when it let nobody go meanwhile: it was reset, or its time passed before the start."""
+
+    async def main() -> None:
+        world = Scene()
+        for name, created in (("b", -10), ("a", -20), ("d", -5), ("c", -8)):
+            world.intake.request(held(name).created(created).build())
+        if stored is not None:
+            world.intake.breaker(builders.NAMESPACE, "review", stored, "1")
+        await asyncio.sleep(1)
+        assert world.seen == []
+        began = asyncio.get_running_loop().time()
+        world.intake.start()
+        await asyncio.sleep(1)
+        assert [name for _, name in world.seen] == ["a", "b", "c", "d"]
+        due = [moment - began for moment, _ in world.seen]
+        assert due == pytest.approx([0, 0.02, 0.04, 0.06])
+
+    virtual.run(main())
+
+
+def test_after_a_start_each_stage_lets_go_at_its_own_pace_and_they_do_not_begin_together() -> None:
+    async def main() -> None:
+        world = Scene()
+        chances = iter((0.25, 0.75))
+        world.clock.random = lambda: next(chances)  # type: ignore[method-assign]
+        for stage in ("draft", "review"):
+            for number in range(100):
+                request = held(f"{stage}-{number:03}", stage).created(number - 500)
+                world.intake.request(request.build())
+        began = asyncio.get_running_loop().time()
+        world.intake.start()
+        await asyncio.sleep(10)
+        for stage, begin in (("draft", 0.25), ("review", 0.75)):
+            found = [(at - began, name) for at, name in world.seen if name.startswith(stage)]
+            assert [name for _, name in found] == [f"{stage}-{n:03}" for n in range(100)]
+            paced = [begin + number * 0.02 for number in range(100)]
+            assert [at for at, _ in found] == pytest.approx(paced)
+
+    virtual.run(main())
+
+
+def test_who_is_held_by_a_breaker_keeps_its_turn_when_its_listed_workflow_is_read() -> None:
+    async def main() -> None:
+        world = Scene()
+        for name, created in (("b", -10), ("a", -20)):
+            world.intake.request(held(name).created(created).build())
+        metadata = builders.at_review("play").metadata()
+        assert world.intake.workflow_listed(metadata)
+        world.intake.start()
+        world.intake.workflow(builders.at_review("play").build())
+        await asyncio.sleep(200)
+        assert [name for _, name in world.seen] == ["a", "b"]
 
     virtual.run(main())
 

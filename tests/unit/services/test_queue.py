@@ -252,6 +252,20 @@ def test_the_sooner_of_two_delays_wins(delays: tuple[float, ...], expected: floa
     virtual.run(main())
 
 
+def test_a_key_that_is_planned_anew_comes_then_and_once_sooner_or_later() -> None:
+    async def main() -> None:
+        log = Log()
+        queue, _ = make(log)
+        queue.start()
+        for key, before, after in ((A, 5, 7), (B, 9, 6), (C, 3, -1)):
+            queue.add_after(key, before)
+            queue.plan(key, after)
+        await asyncio.sleep(20)
+        assert log.seen == [(0, C), (6, B), (7, A)]
+
+    virtual.run(main())
+
+
 def test_a_key_that_is_added_does_not_come_at_its_later_time_again() -> None:
     async def main() -> None:
         log = Log()
