@@ -5,7 +5,8 @@
 It runs in a thread of the test process. A rule names calls by method and path and gives them a
 `Fault`; what no rule names is passed on. Each call that was no watch is in the log once it has
 ended, so that a test can count writes and say what became of each. Watches are passed on as they
-come and can be cut, or frozen: the connection stays, and nothing arrives any more.
+come and can be cut, frozen (the connections stay, and nothing arrives any more, on new ones either)
+or left to hang (nothing arrives any more on those that are open, and a new one is as any other).
 """
 
 from __future__ import annotations
@@ -130,6 +131,7 @@ class Proxy:
         self._opened: list[str] = []
         self._refused: list[int] = []
         self._frozen: list[re.Pattern[str]] = []
+        self._hanging: list[web.Request] = []
         self._expired: list[re.Pattern[str]] = []
         self._broken_handshakes: int | None = None
         self._server, self._tls, self._headers = _upstream(upstream)
@@ -197,6 +199,16 @@ class Proxy:
         frozen, self._frozen = self._frozen, []
         for one in frozen:
             self.cut(one.pattern)
+
+    def hang(self, path: str = "") -> int:
+        """Lets nothing more through on the watches of such a path that are open now.
+
+        Their connections stay until the operator closes them.
+
+        Returns:
+            How many they are.
+        """
+        return self._run(self._hang(re.compile(path)))
 
     def expire(self, path: str) -> None:
         """Tells the next watch of such a path that its version is too old (410): list again."""
@@ -293,7 +305,7 @@ class Proxy:
                 answered.headers.update(_kept(got.headers))
                 await answered.prepare(request)
                 async for chunk in got.content.iter_any():
-                    if any(one.search(request.path) for one in self._frozen):
+                    if request in self._hanging or self._is_frozen(request):
                         await asyncio.Event().wait()
                     await answered.write(chunk)
         except (aiohttp.ClientError, OSError):
@@ -301,7 +313,12 @@ class Proxy:
                 request.transport.abort()
         finally:
             self._watches.remove(request)
+            if request in self._hanging:
+                self._hanging.remove(request)
         return answered
+
+    def _is_frozen(self, request: web.Request) -> bool:
+        return any(one.search(request.path) for one in self._frozen)
 
     def _passed(self, headers: Mapping[str, str]) -> dict[str, str]:
         return {**_kept(headers), **self._headers}
@@ -313,6 +330,11 @@ class Proxy:
                 request.transport.abort()
             if request.task is not None:
                 request.task.cancel()
+        return len(found)
+
+    async def _hang(self, path: re.Pattern[str]) -> int:
+        found = [request for request in self._watches if path.search(request.path)]
+        self._hanging += found
         return len(found)
 
     async def _abort(self) -> None:
