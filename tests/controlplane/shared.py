@@ -34,8 +34,12 @@ _POLL = 0.1
 _STOP_TIMEOUT = 30.0
 _START_TIMEOUT = 200.0
 
-# Popen warns when it is forgotten while its process runs, and a host is meant to run on.
-_hosts: list[subprocess.Popen[bytes]] = []
+
+class _Host(subprocess.Popen[bytes]):
+    """A process that is meant to outlive who started it."""
+
+    def __del__(self, *_: object) -> None:
+        """Not as of others, which warn where they still run, also at the end of the interpreter."""
 
 
 class NoControlPlane(RuntimeError):
@@ -104,7 +108,7 @@ def connect(folder: pathlib.Path, flavour: launcher.Crds) -> LocalCluster:
 def _start_host(folder: pathlib.Path, flavour: str) -> None:
     log = folder / f"{flavour}.log"
     with log.open("wb") as output:
-        host = subprocess.Popen(
+        host = _Host(
             [sys.executable, "-m", "tests.controlplane.shared", str(folder), flavour],
             cwd=_PROJECT,
             stdin=subprocess.DEVNULL,
@@ -113,7 +117,6 @@ def _start_host(folder: pathlib.Path, flavour: str) -> None:
             # The Ctrl-C that a person types is for the owner, which then stops the host.
             start_new_session=True,
         )
-    _hosts.append(host)
     deadline = time.monotonic() + _START_TIMEOUT
     while not any((folder / f"{flavour}.{end}").exists() for end in ("json", "failed")):
         if host.poll() is not None:
