@@ -269,12 +269,12 @@ def test_a_half_open_breaker_tries_one_of_a_hundred_and_then_lets_all_go(
 
 
 @contextlib.contextmanager
-def working_alone(plant: Rig) -> Iterator[None]:
-    """The operator works on one request after the other."""
+def working_with(plant: Rig, *options: str) -> Iterator[None]:
+    """The operator has these options as well."""
     before = plant.options
     try:
         plant.stop()
-        plant.options = [*before, "--workers", "1"]
+        plant.options = [*before, *options]
         plant.start()
         yield
     finally:
@@ -312,7 +312,7 @@ def test_who_a_breaker_held_is_resumed_in_the_order_of_creation_also_by_the_next
     stand(plant, stage, names)
     fails(plant, stage)
     over = {"status": {"openUntilTime": "2026-01-01T00:00:00Z"}}
-    with working_alone(plant):
+    with working_with(plant, "--workers", "1"):
         created = ask_in_turn(plant, stage, names, 4)
         come_to(plant, names, Reason.BREAKER_OPEN)
         if killed:
@@ -331,6 +331,23 @@ def test_who_a_breaker_held_is_resumed_in_the_order_of_creation_also_by_the_next
     else:
         assert order == names
     assert plant.breaker_in(stage, "Closed")["consecutiveFailures"] == 0
+
+
+def test_calls_are_not_made_faster_than_the_rate_that_was_set(plant: Rig) -> None:
+    stage, rate = "paced", 20
+    plant.policy(stage)
+    names = numbered(stage, 20)
+    stand(plant, stage, names)
+    with working_with(plant, "--api-rate", str(rate), "--api-burst", "1"):
+        asked = datetime.datetime.now(datetime.UTC)
+        ask_at_once(plant, stage, names)
+        each_opened_once(plant, names)
+        assert plant.operator.metric("resumer_api_wait_seconds_count", rank="write") > 0
+    writes = plant.proxy.log("PATCH", rf"/(workflows|workflowresumes)/{stage}-")
+    assert len(writes) >= 2 * len(names)
+    began = sorted((one.began - asked).total_seconds() for one in writes)
+    early = [(turn, since) for turn, since in enumerate(began) if since < 0.9 * turn / rate]
+    assert not early, f"more than {rate} each second: {early}"
 
 
 class Counting:
