@@ -19,6 +19,7 @@ import pytest
 from hypothesis import stateful
 from hypothesis import strategies as st
 
+from resumer.api.policy import Ambiguity
 from tests.e2e.support import faults, machine, rig
 from tests.e2e.support.home import Home
 from tests.e2e.support.machine import Shape
@@ -36,6 +37,15 @@ FAULTS = st.sampled_from(sorted(faults.KINDS))
 TIMES = st.integers(1, 3)
 MOMENTS = st.sampled_from((0.0, 0.05, 0.3, 1.0))
 INDICES = st.integers(0, 20)
+TERMS = st.builds(
+    machine.Terms,
+    threshold=st.sampled_from((1, 2, 1000)),
+    probes=st.integers(1, 3),
+    reaches=st.booleans(),
+    strategy=st.sampled_from(sorted(machine.RETRIES)),
+    ambiguity=st.sampled_from(Ambiguity),
+    deadline=st.sampled_from((900, 86_400)),
+)
 
 _numbers = itertools.count(1)
 
@@ -103,9 +113,13 @@ class Days(stateful.RuleBasedStateMachine):
     def open_by_hand(self, task: str) -> None:
         self._do(self.day.open_by_hand, task)
 
-    @stateful.rule(threshold=st.sampled_from((1, 2, 1000, None)))
-    def change_policy(self, threshold: int | None) -> None:
-        self._do(self.day.change_policy, threshold)
+    @stateful.rule(terms=TERMS)
+    def change_policy(self, terms: machine.Terms) -> None:
+        self._do(self.day.change_policy, terms)
+
+    @stateful.rule()
+    def delete_policy(self) -> None:
+        self._do(self.day.change_policy, None)
 
     @stateful.rule(stage=OF_STAGES)
     def reset_breaker(self, stage: str) -> None:

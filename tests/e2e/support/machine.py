@@ -12,9 +12,10 @@ that it is known for each request which gate it means.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import enum
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tests.controlplane import client
 from tests.e2e.support import faults, manifests, truth
@@ -33,7 +34,14 @@ _NEVER = 1000
 """Failures after which a breaker opens that shall not."""
 _MOST_FAULTS = 15
 """In one example: fewer than the attempts of a request."""
-_RETRY = {"maxAttempts": 20, "strategy": "Fixed", "baseSeconds": 0.3, "jitter": "None"}
+_MANY_ATTEMPTS = {"maxAttempts": 20, "jitter": "None"}
+RETRIES: Mapping[str, Json] = {
+    "Fixed": {"baseSeconds": 0.3},
+    "Linear": {"baseSeconds": 0.1, "incrementSeconds": 0.05, "capSeconds": 1},
+    "Exponential": {"baseSeconds": 0.1, "factor": 2, "capSeconds": 1},
+    "Custom": {"delaysSeconds": [0, 0.5, 0.1]},
+}
+"""What the retry strategies are given, by their names."""
 _STAGE_PARAMETER = {"stageParameter": "stage"}
 
 
@@ -46,6 +54,40 @@ class Shape(enum.StrEnum):
     """All at once."""
     TWINS = "twins"
     """Two of the first stage at once: who asks for one is told that it is not clear which."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Terms:
+    """What the policy says of each of its stages; by default such that every request is met."""
+
+    threshold: int = _NEVER
+    """Failures after which a breaker opens."""
+    probes: int = 1
+    """That a half-open one lets through at the same time."""
+    reaches: bool = True
+    """Whether the selector of the stages' gates matches any."""
+    strategy: str = "Fixed"
+    """Of `RETRIES`."""
+    ambiguity: str = "Fail"
+    """Decides nothing, as a task has one Workflow."""
+    deadline: int = 900
+    """Seconds, more than a day takes."""
+
+    def stage(self, name: str) -> Json:
+        """A stage of this name, with one event type of the same name."""
+        return {
+            "name": name,
+            "eventTypes": [name],
+            "nodeFieldSelector": "templateName=gate" if self.reaches else "templateName=no-gate",
+            "retry": {**_MANY_ATTEMPTS, "strategy": self.strategy, **RETRIES[self.strategy]},
+            "circuitBreaker": {
+                "failureThreshold": self.threshold,
+                "openSeconds": 1,
+                "halfOpenCalls": self.probes,
+            },
+            "ambiguity": self.ambiguity,
+            "deadlineSeconds": self.deadline,
+        }
 
 
 class Day:
@@ -62,13 +104,13 @@ class Day:
         self._asked: dict[str, Asked] = {}
         self._workflows: dict[str, str] = {}
         self._shapes: dict[str, Shape] = {}
-        self._threshold: int | None = _NEVER
+        self._terms: Terms | None = Terms()
         self._created = 0
         self._faults = 0
         self._rules: list[Rule] = []
         self.told: list[str] = []
         """What was done, for whoever has to understand a failure."""
-        rig.home.ask(self._policy(_NEVER))
+        rig.home.ask(self._policy(Terms()))
 
     # What happens
 
@@ -167,20 +209,20 @@ class Day:
                 )
             self._tell(f"open {display} of {name} by hand")
 
-    def change_policy(self, threshold: int | None) -> None:
-        """Other numbers, for all that wait; None: there is no policy any more."""
-        if threshold == self._threshold:
+    def change_policy(self, terms: Terms | None) -> None:
+        """Other terms, for all that wait; None: there is no policy any more."""
+        if terms == self._terms:
             return
         at = (homes.POLICY, self._name, self._rig.home.namespace)
-        if threshold is None:
+        if terms is None:
             self._rig.home.cluster.delete(*at)
             self._rig.home.cluster.wait_gone(*at, homes.TIMEOUT)
-        elif self._threshold is None:
-            self._rig.home.ask(self._policy(threshold))
+        elif self._terms is None:
+            self._rig.home.ask(self._policy(terms))
         else:
-            self._rig.home.cluster.patch(*at, {"spec": {"stages": self._stages(threshold)}})
-        self._threshold = threshold
-        self._tell(f"breaker opens after {threshold}" if threshold else "no policy")
+            self._rig.home.cluster.patch(*at, {"spec": {"stages": self._stages(terms)}})
+        self._terms = terms
+        self._tell(f"the policy says {terms}" if terms else "no policy")
 
     def reset_breaker(self, stage: str) -> None:
         """A person deletes a breaker."""
@@ -239,7 +281,7 @@ class Day:
         for rule in self._rules:
             rule.remove()
         self._rig.proxy.thaw()
-        self.change_policy(_NEVER)
+        self.change_policy(Terms())
         self._tell("healed")
         # Whatever was, who asks now gets it.
         for task in self._workflows:
@@ -293,18 +335,13 @@ class Day:
         """A breaker belongs to a stage of a namespace, so a day has stages of its own."""
         return f"{self._name}-{stage}"
 
-    def _policy(self, threshold: int) -> Json:
+    def _policy(self, terms: Terms) -> Json:
         return manifests.policy(
-            self._name, *self._stages(threshold), matches=self._labels, **_STAGE_PARAMETER
+            self._name, *self._stages(terms), matches=self._labels, **_STAGE_PARAMETER
         )
 
-    def _stages(self, threshold: int) -> Sequence[Json]:
-        names = map(self._of_day, STAGES)
-        breaker = {"failureThreshold": threshold, "openSeconds": 1}
-        return [
-            {"name": name, "eventTypes": [name], "retry": _RETRY, "circuitBreaker": breaker}
-            for name in names
-        ]
+    def _stages(self, terms: Terms) -> Sequence[Json]:
+        return [terms.stage(self._of_day(stage)) for stage in STAGES]
 
     def _templates(self, shape: Shape) -> Sequence[Json]:
         stages = (STAGES[0], STAGES[0]) if shape is Shape.TWINS else STAGES
