@@ -30,6 +30,8 @@ from tests.e2e.support.rig import Rig
 MANY = 100
 AT_ONCE = 60
 """Requests that an operator works on at the same time: fewer than it has workers."""
+FEW = 10
+"""Of them, may be on their way when something happens."""
 PACE = intake.RELEASE_INTERVAL * 0.9
 """Seconds; the clocks of the operator's loop and of the test are not the same."""
 DOWNTIME = 300
@@ -244,15 +246,14 @@ def test_a_half_open_breaker_tries_one_of_a_hundred_and_then_lets_all_go(
     probe, following = faults.Hold(), faults.Hold()
     with plant.proxy.on("PATCH", rf"/workflows/{stage}-", following, times=None):
         with plant.proxy.on("PATCH", rf"/workflows/{stage}-", probe, times=None):
-            for name in names:
-                plant.home.ask(request(plant, stage, name))
+            probing, *others = names
+            plant.home.ask(request(plant, stage, probing))
             probe.wait()
-            (path,) = probe.paths
-            probing = path.rpartition("/")[2]
-            others = [name for name in names if name != probing]
+            ask_at_once(plant, stage, others)
             come_to(plant, others, Reason.BREAKER_OPEN)
             assert len(probe.paths) == 1
             assert len(plant.breaker_in(stage, "HalfOpen")["probes"]) == 1
+            busy_with(plant.operator, 1)
         let_go = datetime.datetime.now(datetime.UTC)
         probe.release()
         following.wait(AT_ONCE)
@@ -261,9 +262,9 @@ def test_a_half_open_breaker_tries_one_of_a_hundred_and_then_lets_all_go(
         assert [one["reason"] for one in status["attempts"]] == ["GateOpened"]
         assert "retry" not in status
     assert plant.breaker_in(stage, "Closed")["consecutiveFailures"] == 0
-    # Not all in the same instant, as fast as the operator is.
+    # Not all in the same instant, as fast as the operator is; who was being looked at goes first.
     began = sorted(plant.writes(name)[0].began for name in others)
-    passed = [(one - let_go).total_seconds() for one in began[:AT_ONCE]]
+    passed = [(one - let_go).total_seconds() for one in began[FEW:AT_ONCE]]
     early = [(turn, since) for turn, since in enumerate(passed) if since < turn * PACE]
     assert not early, f"more than one each {PACE:g} s: {early}"
 
@@ -315,6 +316,7 @@ def test_who_a_breaker_held_is_resumed_in_the_order_of_creation_also_by_the_next
     with working_with(plant, "--workers", "1"):
         created = ask_in_turn(plant, stage, names, 4)
         come_to(plant, names, Reason.BREAKER_OPEN)
+        busy_with(plant.operator, 0)
         if killed:
             plant.kill()
         plant.home.cluster.patch(
@@ -372,6 +374,15 @@ class Counting:
             return await call.forward()
         finally:
             self._under_way -= 1
+
+
+def busy_with(operator: process.Operator, count: int) -> None:
+    """Returns as soon as an operator looks at so many requests, and no other one is due."""
+
+    def due() -> list[float]:
+        return [operator.metric("resumer_queue_depth", state=one) for one in ("ready", "running")]
+
+    waiting.eventually(lambda: due() == [0, count], lambda: f"ready and running: {due()}")
 
 
 def knows(operator: process.Operator, requests: int) -> None:
