@@ -240,7 +240,7 @@ def refused(home: Home, seed: int) -> bool:
 def unanswered(home: Home) -> list[str]:
     """The requests that were not looked at yet."""
     path = f"/apis/argoproj.io/v1alpha1/namespaces/{home.namespace}/workflowresumes"
-    found = home.cluster.request("GET", path, query={"fieldSelector": "status.phase="})
+    found = home.cluster.request("GET", path, query={"fieldSelector": "status.phase=Pending"})
     return [body["metadata"]["name"] for body in found["items"]]
 
 
