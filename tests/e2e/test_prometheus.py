@@ -152,7 +152,8 @@ def test_the_breaker_alert_fires_and_names_the_stage(watched: Prometheus, plant:
     (fired,) = rule["alerts"]
     assert fired["annotations"]["description"] == (
         f"Writes for the stage {SICK} in the namespace {plant.home.namespace} failed; its requests "
-        "are held back."
+        "are held back. The breaker stays open until a request of the stage succeeds or it is "
+        "deleted."
     )
 
 
