@@ -32,6 +32,8 @@ _DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryLi
 _REQUEST_TIMEOUT = 30.0
 _POLL = 0.05
 _ESTABLISH_TIMEOUT = 30.0
+_INITIALIZING = "storage is (re)initializing"
+"""What the API server answers for a moment after a definition was changed, with a 429."""
 
 
 class ApiError(RuntimeError):
@@ -106,26 +108,30 @@ class Cluster:
         content_type: str = "application/json",
         accept: str = "application/json",
     ) -> dict[str, Any]:
-        """One request to the API server.
+        """One request to the API server, made again where a kind is not served just now.
 
         Raises:
             ApiError: the status is not 2xx
         """
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": _FIELD_MANAGER}
         self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        response = self._api.rest_client.pool_manager.request(
-            method,
-            f"{self.server}{path}{'?' + urllib.parse.urlencode(query) if query else ''}",
-            headers=headers,
-            body=None if body is None else json.dumps(body).encode(),
-            timeout=_REQUEST_TIMEOUT,
-            # A test that provokes a failure wants to see it.
-            retries=False,
-        )
-        answer = _parse(response.data)
-        if response.status >= http.HTTPStatus.MULTIPLE_CHOICES:
-            raise ApiError(method, path, response.status, answer)
-        return answer
+        deadline = time.monotonic() + _ESTABLISH_TIMEOUT
+        while True:
+            response = self._api.rest_client.pool_manager.request(
+                method,
+                f"{self.server}{path}{'?' + urllib.parse.urlencode(query) if query else ''}",
+                headers=headers,
+                body=None if body is None else json.dumps(body).encode(),
+                timeout=_REQUEST_TIMEOUT,
+                # A test that provokes a failure wants to see it.
+                retries=False,
+            )
+            answer = _parse(response.data)
+            if response.status < http.HTTPStatus.MULTIPLE_CHOICES:
+                return answer
+            if answer.get("message") != _INITIALIZING or time.monotonic() > deadline:
+                raise ApiError(method, path, response.status, answer)
+            time.sleep(_POLL)
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> dict[str, Any]:
         """An object.
