@@ -33,7 +33,7 @@ def shell(plane: Plane, tmp_path: pathlib.Path) -> Shell:
     return commands.shell(Home(plane.cluster, "default"), tmp_path, helm=helm)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_the_commands_that_install_upgrade_and_remove_do_so(plane: Plane, shell: Shell) -> None:
     """Page by page, in their order; kustomize comes into a cluster that Helm has left."""
     by_page: dict[str, list[Command]] = {}

@@ -29,7 +29,9 @@ PAGES: Sequence[str] = (
 )
 """All pages that a user reads."""
 
-_TIMEOUT = 120.0
+_TIMEOUT = 240.0
+"""Seconds. Deleting a definition alone can take two minutes: the API server tries that less and
+less often where it could not at first."""
 _CONTINUED = re.compile(r"( ?) *\\\n *")
 _COMMENT = re.compile(r"\s{2,}#.*$")
 
